@@ -1,0 +1,152 @@
+"""Files in, result folders out: what `python -m AGTraining segment` does with each of its inputs."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from AGTraining.bundle import Bundle
+from AGTraining.evaluation.preview import write_preview
+from AGTraining.imaging.files import image_suffix, read_volume_with_messages, write_volume
+from AGTraining.imaging.upright import is_sheared, upright
+from AGTraining.inference.outputs import case_folder, finite_or_none, require_free, write_case
+from AGTraining.inference.segment import OrganStatistics, SegmentOptions, segment
+
+
+@dataclass(frozen=True)
+class Case:
+    """An input and the name of its results, which no other input of the run has."""
+
+    name: str
+    path: Path
+
+
+@dataclass
+class CaseReport:
+    """What became of a case. files: paths by kind; seconds: wall time by stage; error: a sentence, None on success."""
+
+    case: str
+    input: str
+    folder: Path
+    files: dict[str, Path] = field(default_factory=dict)
+    organs: tuple[OrganStatistics, ...] = ()
+    messages: tuple[str, ...] = ()
+    device: str = ""
+    seconds: dict[str, float] = field(default_factory=dict)
+    error: str | None = None
+    code: str | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """The report as plain values; an organ that was not found has null for its mean and SD."""
+        organs = [
+            {
+                "organ": organ.label.name,
+                "label": organ.label.value,
+                "found": organ.found,
+                "volume_ml": finite_or_none(organ.volume_ml),
+                "mean_hu": finite_or_none(organ.mean_hu),
+                "sd_hu": finite_or_none(organ.sd_hu),
+                "voxels": organ.voxels,
+                "confidence": finite_or_none(organ.confidence),
+            }
+            for organ in self.organs
+        ]
+        return {
+            "case": self.case,
+            "input": self.input,
+            "status": "ok" if self.error is None else "failed",
+            "error": self.error,
+            "code": self.code,
+            "files": {kind: str(path) for kind, path in self.files.items()},
+            "organs": organs,
+            "messages": list(self.messages),
+            "device": self.device,
+            "seconds": {stage: round(seconds, 3) for stage, seconds in self.seconds.items()},
+        }
+
+
+def name_cases(inputs: Iterable[str | Path]) -> list[Case]:
+    """A name for each input: its file or folder name, with as many parent folders before it as tell all apart.
+
+    The same file named twice is one case.
+    """
+    paths: dict[Path, Path] = {}
+    for given in inputs:
+        path = Path(given).expanduser()
+        paths.setdefault(path.resolve(), path)
+    parts = {resolved: _name_parts(resolved) for resolved in paths}
+    depth = dict.fromkeys(paths, 1)
+    while True:
+        names = {path: "_".join(parts[path][-depth[path] :]) for path in paths}
+        # Case-insensitive: on Windows and macOS CT and ct are one folder.
+        count = Counter(name.lower() for name in names.values())
+        longer = [path for path in paths if count[names[path].lower()] > 1 and depth[path] < len(parts[path])]
+        if not longer:
+            break
+        for path in longer:
+            depth[path] += 1
+    taken: set[str] = set()
+    cases = []
+    for resolved, path in paths.items():
+        name, number = names[resolved], 1
+        while name.lower() in taken:
+            number += 1
+            name = f"{names[resolved]}_{number}"
+        taken.add(name.lower())
+        cases.append(Case(name, path))
+    return cases
+
+
+def _name_parts(path: Path) -> list[str]:
+    """Folder names and the file's name without its image suffix."""
+    name = path.name if path.is_dir() else path.name[: len(path.name) - len(image_suffix(path))] or path.name
+    folders = [part for part in path.parent.parts if part != path.anchor]
+    return [*folders, name or "image"]
+
+
+def segment_case(
+    case: Case,
+    bundle: Bundle,
+    options: SegmentOptions,
+    out: Path,
+    overwrite: bool = False,
+    progress: Callable[[float, str], None] | None = None,
+) -> CaseReport:
+    """Reads, segments and writes one case into `out/<case>`: all of its files, or none when it fails.
+
+    A sheared scan is resampled upright first, and the resampled scan is written beside its results.
+    Raises InputError, DeviceError or Cancelled.
+    """
+    report = CaseReport(case.name, str(case.path), out / case.name)
+    require_free(report.folder, overwrite)
+    start = time.perf_counter()
+    volume, messages = read_volume_with_messages(case.path)
+    sheared = is_sheared(volume)
+    if sheared:
+        volume = upright(volume)
+        messages += (
+            f"{case.path}: its slices are sheared, which image files cannot hold; it was resampled upright, and the "
+            f"results lie on {case.name}_ct.nii.gz.",
+        )
+    seconds = {"read": time.perf_counter() - start}
+    result = segment(volume, bundle, options, progress=progress)
+    seconds |= result.seconds
+    start = time.perf_counter()
+    with case_folder(out, case.name, overwrite) as folder:
+        files = write_case(result, folder, case.name)
+        if sheared:
+            files["ct"] = folder / f"{case.name}_ct.nii.gz"
+            write_volume(volume, files["ct"])
+        seconds["write"] = time.perf_counter() - start
+        start = time.perf_counter()
+        files["preview"] = folder / f"{case.name}_preview.png"
+        write_preview(files["preview"], volume, result.labels, result.organs, result.attention)
+        seconds["preview"] = time.perf_counter() - start
+    report.files = {kind: report.folder / path.name for kind, path in files.items()}
+    report.organs, report.device, report.seconds = result.organs, result.device, seconds
+    report.messages = tuple(dict.fromkeys((*messages, *result.messages)))
+    return report

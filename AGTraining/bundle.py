@@ -1,0 +1,254 @@
+"""One-file model: weights and all that is needed to run them, in a `.safetensors` file.
+
+The file's metadata carries a JSON document (BundleInfo) and a SHA-256 over document and weights. Nothing is unpickled.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save as to_bytes
+from torch import Tensor, nn
+
+from AGTraining import networks
+from AGTraining.errors import BundleError
+from AGTraining.imaging.intensity import IntensityRule
+
+FORMAT_VERSION = 1
+DOCUMENT_KEY = "AGTraining"
+CHECKSUM_KEY = "sha256"
+NETWORKS: Mapping[str, type[nn.Module]] = {"UNet3D": networks.UNet3D, "AttentionUNet": networks.AttentionUNet}
+
+RIGHT = ("24028007", "Right")
+LEFT = ("7771000", "Left")
+
+Millimeters = Annotated[FiniteFloat, Field(gt=0)]
+ColorChannel = Annotated[int, Field(ge=0, le=255)]
+
+
+class OrganClass(BaseModel):
+    """A foreground class of a network, with SNOMED CT codes as in Slicer's General Anatomy list.
+
+    paired: the class holds a left and a right organ, which are told apart by anatomy after the network.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: str
+    category_code: str = "123037004"
+    category_meaning: str = "Anatomical Structure"
+    type_code: str
+    type_meaning: str
+    color: tuple[ColorChannel, ColorChannel, ColorChannel]
+    paired: bool = False
+
+
+class OutputLabel(NamedTuple):
+    """A value of the label map: `organ` is the network class it comes from."""
+
+    value: int
+    name: str
+    organ: str
+    category_code: str
+    category_meaning: str
+    type_code: str
+    type_meaning: str
+    modifier_code: str | None
+    modifier_meaning: str | None
+    color: tuple[int, int, int]
+
+
+class BundleInfo(BaseModel):
+    """The metadata of a bundle.
+
+    network, arguments: class of AGTraining.networks and its arguments. spacing_mm: model grid along x, y, z.
+    classes: foreground classes in the order of the network's outputs (output 0 is the background).
+    mirror_axes: patient axes along which it saw mirrored images in training.
+    provenance: data, commit, date, seed. metrics: what was measured, and on what.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    format_version: int = FORMAT_VERSION
+    name: str
+    task: Literal["segmentation", "planes"] = "segmentation"
+    network: str
+    arguments: dict[str, Any] = Field(default_factory=dict)
+    spacing_mm: tuple[Millimeters, Millimeters, Millimeters]
+    intensity: IntensityRule
+    classes: list[OrganClass]
+    mirror_axes: tuple[Literal["x", "y", "z"], ...] = ()
+    provenance: dict[str, Any] = Field(default_factory=dict)
+    metrics: dict[str, Any] = Field(default_factory=dict)
+    licence: str
+
+    @property
+    def output_labels(self) -> tuple[OutputLabel, ...]:
+        """The values of the label map, 1 and up: a paired class gives two, right before left."""
+        labels: list[OutputLabel] = []
+        for organ in self.classes:
+            for modifier in (RIGHT, LEFT) if organ.paired else (None,):
+                code, meaning = modifier or (None, None)
+                name = f"{meaning.lower()} {organ.name}" if meaning else organ.name
+                labels.append(
+                    OutputLabel(
+                        len(labels) + 1,
+                        name,
+                        organ.name,
+                        organ.category_code,
+                        organ.category_meaning,
+                        organ.type_code,
+                        organ.type_meaning,
+                        code,
+                        meaning,
+                        organ.color,
+                    )
+                )
+        return tuple(labels)
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A loaded model: the network in evaluation mode on `device`, and its metadata."""
+
+    info: BundleInfo
+    network: nn.Module
+    device: torch.device
+    path: Path
+
+
+def default_path() -> Path:
+    """The bundled starter model: `Resources/Models` of the checkout or installed extension around this package.
+
+    Raises BundleError when it is missing.
+    """
+    name = Path("Resources", "Models", "abdomen-ct-starter.safetensors")
+    for parent in Path(__file__).resolve().parents[1:4]:
+        if (parent / name).is_file():
+            return parent / name
+    raise BundleError(f"The bundled model {name} was not found beside AGTraining; name a model file instead.")
+
+
+def save(path: str | Path, network: nn.Module, info: BundleInfo, half: bool = True) -> None:
+    """Writes the bundle atomically; floating-point weights as fp16 unless `half` is off.
+
+    Raises BundleError when a weight is not finite (in fp16, when `half`), or the classes are not the network's.
+    """
+    path = Path(path)
+    _check_classes(path, network, info)
+    tensors: dict[str, Tensor] = {}
+    for name, tensor in network.state_dict().items():
+        tensor = tensor.detach().cpu()
+        if half and tensor.is_floating_point():
+            tensor = tensor.half()
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            raise BundleError(f"{path.name}: weight '{name}' is not finite in {tensor.dtype}; the model is not saved.")
+        tensors[name] = tensor.contiguous()
+    document = info.model_dump_json()
+    metadata = {DOCUMENT_KEY: document, CHECKSUM_KEY: _checksum(document, tensors)}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        # Not safetensors' own writer, whose files nobody else may read.
+        temporary.write_bytes(to_bytes(tensors, metadata))
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def read_info(path: str | Path) -> BundleInfo:
+    """The metadata alone. Raises BundleError as `load` does, but does not check the weights."""
+    path = Path(path)
+    with _open(path) as file:
+        return _info(path, file.metadata())
+
+
+def load(path: str | Path, device: str | torch.device = "cpu") -> Bundle:
+    """Reads a bundle and builds its network on the device, in evaluation mode and fp32.
+
+    Raises BundleError when the file is missing, truncated, altered, of another kind or of a newer format.
+    """
+    path = Path(path)
+    with _open(path) as file:
+        metadata = file.metadata()
+        info = _info(path, metadata)
+        try:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+        except SafetensorError as error:
+            raise BundleError(f"{path}: the model file is damaged ({error}); copy or download it again.") from error
+    if _checksum(metadata[DOCUMENT_KEY], tensors) != metadata.get(CHECKSUM_KEY):
+        raise BundleError(
+            f"{path}: the model file was altered after it was made (its SHA-256 differs); copy or download it again."
+        )
+    try:
+        network = NETWORKS[info.network](**info.arguments)
+        network.load_state_dict(tensors)
+    except (TypeError, ValueError, ArithmeticError, RuntimeError, MemoryError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise BundleError(
+            f"{path}: the weights do not fit the network {info.network} that it names ({reason})."
+        ) from error
+    _check_classes(path, network, info)
+    network.eval().requires_grad_(False)
+    device = torch.device(device)
+    return Bundle(info, network.to(device), device, path)
+
+
+def _open(path: Path) -> Any:
+    if not path.is_file():
+        raise BundleError(f"{path}: no such model file.")
+    try:
+        return safe_open(path, framework="pt")
+    except (SafetensorError, OSError) as error:
+        raise BundleError(
+            f"{path}: not a complete .safetensors model file ({error}); copy or download it again. "
+            "PyTorch's pickled .pt and .pth files are not read, because they can run code."
+        ) from error
+
+
+def _info(path: Path, metadata: Mapping[str, str] | None) -> BundleInfo:
+    if not metadata or DOCUMENT_KEY not in metadata:
+        raise BundleError(f"{path}: a .safetensors file, but not a model of AGTraining (its description is missing).")
+    try:
+        document = json.loads(metadata[DOCUMENT_KEY])
+        version = document.get("format_version")
+        if version != FORMAT_VERSION:
+            raise BundleError(
+                f"{path}: model format {version}; this version reads format {FORMAT_VERSION}. Update the extension."
+            )
+        info = BundleInfo.model_validate(document)
+    except (ValidationError, json.JSONDecodeError, AttributeError, RecursionError) as error:
+        raise BundleError(
+            f"{path}: the model's description is not valid ({' '.join(str(error).split())[:200]})."
+        ) from error
+    if info.network not in NETWORKS:
+        raise BundleError(f"{path}: made for the network '{info.network}', which this version does not know.")
+    return info
+
+
+def _check_classes(path: Path, network: nn.Module, info: BundleInfo) -> None:
+    outputs, expected = getattr(network, "num_classes", None), len(info.classes) + 1
+    if info.task == "segmentation" and outputs != expected:
+        raise BundleError(
+            f"{path}: its network has {outputs} outputs, but its description names {len(info.classes)} classes and the "
+            "background; take the description that belongs to the network."
+        )
+
+
+def _checksum(document: str, tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 over the document and, by name, each tensor's name, type, shape and bytes."""
+    digest = hashlib.sha256(document.encode())
+    for name in sorted(tensors):
+        tensor = tensors[name].contiguous()
+        digest.update(f"\0{name}\0{tensor.dtype}\0{tuple(tensor.shape)}\0".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()

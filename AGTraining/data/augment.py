@@ -1,0 +1,118 @@
+"""Random crops and augmentation of training volumes, by MONAI's transforms."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from monai.transforms import (
+    AdjustContrast,
+    Affine,
+    GaussianSmooth,
+)
+from monai.utils import convert_to_tensor
+from torch import Tensor
+from torch.nn import functional as F
+
+from AGTraining.training.config import AugmentationSettings
+
+
+class Augmentation:
+    """Cuts a random crop out of a case, moved by a random affine map in the same interpolation, and changes its values.
+
+    crop: (K, J, I) voxels. air: z-score of air, which fills what lies outside the scan; None: the crop's minimum.
+    All randomness comes from the generator that is handed in.
+    """
+
+    def __init__(self, settings: AugmentationSettings, crop: tuple[int, int, int], air: float | None) -> None:
+        self._settings = settings
+        self._crop = crop
+        self._air = air
+
+    def __call__(self, image: np.ndarray, target: np.ndarray, random: np.random.Generator) -> tuple[Tensor, Tensor]:
+        """image: (K, J, I) z-scores; target: (K, J, I) classes. Returns (1, K, J, I) float32 and (K, J, I) uint8."""
+        air = float(image.min()) if self._air is None else self._air
+        low, high = self._region(target, random)
+        # A margin around the crop for what the affine map turns into it.
+        block = tuple(slice(max(0, a), max(1, b)) for a, b in zip(low, high, strict=True))
+        picture = torch.from_numpy(image[block].astype(np.float32))[None] - air
+        classes = torch.from_numpy(target[block].astype(np.float32))[None]
+        # Offset of the block's centre from the wanted centre, in voxels: what was cut off at the scan's edge.
+        shift = [
+            (a + b) / 2 - (s.start + min(s.stop, n)) / 2
+            for a, b, s, n in zip(low, high, block, image.shape, strict=True)
+        ]
+        picture, classes = self._affine(picture, classes, shift, random)
+        picture = self._intensity(picture + air, random)
+        return picture.contiguous(), classes[0].to(torch.uint8)
+
+    def _region(self, target: np.ndarray, random: np.random.Generator) -> tuple[list[int], list[int]]:
+        """Corners of the crop with margin: around a labelled voxel, or anywhere within the scan."""
+        crop = np.array(self._crop)
+        size = np.array(target.shape)
+        labelled = np.flatnonzero(target) if random.random() < self._settings.organ_centred else np.empty(0)
+        if labelled.size:
+            # A class first, then one of its voxels: the pancreas is small.
+            classes = np.unique(target)
+            chosen = np.flatnonzero(target == random.choice(classes[classes > 0]))
+            centre = np.array(np.unravel_index(random.choice(chosen), target.shape), dtype=float)
+            centre += random.uniform(-0.25, 0.25, 3) * crop
+        else:
+            free = np.maximum(size - crop, 0)
+            centre = crop / 2 + random.random(3) * free
+        # Where the scan is smaller than the crop, it may lie anywhere within it, but as a whole.
+        small = size <= crop
+        centre = np.where(small, size / 2 + random.uniform(-0.5, 0.5, 3) * (crop - size), centre)
+        inside = np.clip(centre, np.minimum(crop, size) / 2, np.maximum(size - crop / 2, crop / 2))
+        centre = np.where(small, centre, inside)
+        reach = np.ceil(crop * 0.65).astype(int)
+        low = np.round(centre).astype(int) - reach
+        return low.tolist(), (low + 2 * reach).tolist()
+
+    def _affine(
+        self, picture: Tensor, classes: Tensor, shift: list[float], random: np.random.Generator
+    ) -> tuple[Tensor, Tensor]:
+        s = self._settings
+        rotate, scale, shear = np.zeros(3), np.ones(3), np.zeros(6)
+        if random.random() < s.affine:
+            rotate = np.deg2rad(random.uniform(-s.rotate_degrees, s.rotate_degrees, 3) * (1.0, 0.5, 0.5))
+            scale = random.uniform(1 - s.scale, 1 + s.scale) * random.uniform(1 - s.scale / 3, 1 + s.scale / 3, 3)
+            shear = random.uniform(-s.shear, s.shear, 6)
+        if random.random() < s.axial_flip:
+            scale[2] = -scale[2]
+        parameters = {
+            "rotate_params": rotate.tolist(),
+            "shear_params": shear.tolist(),
+            "translate_params": shift,
+            "scale_params": scale.tolist(),
+            "spatial_size": self._crop,
+            "padding_mode": "zeros",
+            "image_only": True,
+        }
+        moved = Affine(mode="bilinear", **parameters)(picture)
+        moved_classes = Affine(mode="nearest", **parameters)(classes)
+        return _plain(moved), _plain(moved_classes)
+
+    def _intensity(self, picture: Tensor, random: np.random.Generator) -> Tensor:
+        s = self._settings
+        if random.random() < s.low_resolution:
+            # Thick slices, or all axes: as a scanner that averages over more.
+            factors = [random.uniform(1.3, 3.0) if axis == 0 or random.random() < 0.3 else 1.0 for axis in range(3)]
+            small = [max(2, round(n / f)) for n, f in zip(picture.shape[1:], factors, strict=True)]
+            coarse = F.interpolate(picture[None], size=small, mode="area")
+            picture = F.interpolate(coarse, size=tuple(picture.shape[1:]), mode="trilinear", align_corners=False)[0]
+        if random.random() < s.blur:
+            picture = _plain(GaussianSmooth(sigma=float(random.uniform(0.3, 1.0)))(picture))
+        if random.random() < s.contrast:
+            picture = picture * float(random.uniform(0.8, 1.25)) + float(random.uniform(-0.25, 0.25))
+            if random.random() < 0.3:
+                picture = _plain(AdjustContrast(gamma=float(random.uniform(0.75, 1.35)))(picture))
+        if random.random() < s.noise:
+            noise = random.standard_normal(picture.shape, dtype=np.float32)
+            picture = picture + torch.from_numpy(noise) * float(random.uniform(0.02, 0.25))
+        return picture
+
+
+def _plain(tensor: Tensor) -> Tensor:
+    """MONAI's own tensors would go on into the network and take each of its operations through Python."""
+    plain: Tensor = convert_to_tensor(tensor, track_meta=False)
+    return plain

@@ -1,0 +1,45 @@
+"""Errors whose text is one sentence that a user can act on."""
+
+from __future__ import annotations
+
+
+class AGTrainingError(Exception):
+    """Base of all errors that are shown to users: which file or node, what is wrong, what to do.
+
+    `code` is a stable word for programs (the worker's `error` events carry it).
+    """
+
+    code = "error"
+
+
+class InputError(AGTrainingError, ValueError):
+    """An image that cannot be read or cannot be segmented."""
+
+    code = "input"
+
+
+class BundleError(AGTrainingError, ValueError):
+    """A model file that is missing, truncated, altered or made for something else."""
+
+    code = "model"
+
+
+class ConfigurationError(AGTrainingError, ValueError):
+    """A training configuration or data set description that is not valid."""
+
+    code = "configuration"
+
+
+class DeviceError(AGTrainingError, RuntimeError):
+    """A computing device that does not exist or has too little memory."""
+
+    code = "device"
+
+
+class Cancelled(AGTrainingError):
+    """The caller asked to stop; nothing was written."""
+
+    code = "cancelled"
+
+    def __init__(self, message: str = "Cancelled on request; nothing was changed.") -> None:
+        super().__init__(message)

@@ -1,0 +1,233 @@
+"""Runs a network over an image on the model's grid, in one piece or in tiles."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from AGTraining.bundle import Bundle
+from AGTraining.errors import DeviceError
+from AGTraining.inference.device import GIB, choose_device, describe, free_memory_bytes
+from AGTraining.inference.optimise import prepare_for_inference
+from AGTraining.inference.tiles import gaussian_window, pad_to_multiple, tile_slices
+from AGTraining.networks.unet import UNet3D
+
+OVERLAP = 0.25
+SMALLEST_TILE = 64
+# A larger tile saves no time on a CPU once the overlap is a small share of it.
+CPU_TILE_BYTES = 2 * GIB
+SHARE_OF_FREE_MEMORY = 0.6
+
+Step = Callable[..., None]
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """probabilities: foreground classes, (classes - 1, K, J, I) float32; the background is what they leave.
+
+    attention: by name, the coefficients in [0, 1], (k, j, i) float32, and how many model voxels one of theirs covers.
+    """
+
+    probabilities: np.ndarray
+    attention: dict[str, tuple[np.ndarray, int]] = field(default_factory=dict)
+    device: str = ""
+    messages: tuple[str, ...] = ()
+
+
+def predict(
+    image: np.ndarray,
+    bundle: Bundle,
+    *,
+    device: str = "auto",
+    attention: Literal["none", "levels", "gates"] = "none",
+    tile_size: Sequence[int] | None = None,
+    mirror: bool = False,
+    step: Step = lambda fraction, detail="": None,
+    check: Callable[[], None] = lambda: None,
+) -> Prediction:
+    """Class probabilities and attention of z-scores on the model's grid, (K, J, I) float32.
+
+    step(fraction, detail): progress after each tile; check(): called within tiles; both may raise Cancelled.
+    When a GPU runs out of memory, smaller tiles are tried, then the CPU, and a message says so.
+    Raises DeviceError when the memory does not even hold the smallest tile.
+    """
+    chosen = choose_device(device)
+    network = bundle.network
+    assert isinstance(network, UNet3D)
+    messages: list[str] = []
+    axes = tuple("zyx".index(axis) for axis in bundle.info.mirror_axes) if mirror else ()
+    if mirror and not axes:
+        messages.append(f"The model {bundle.info.name} was not trained with mirrored images; mirroring was left out.")
+    shrink = 1
+    while True:
+        tile = _tile(image.shape, tile_size, network, chosen, shrink)
+        try:
+            run = _Run(image, network, chosen, tile, attention, axes, step, check)
+            return run.result(messages)
+        except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+            if not _is_out_of_memory(error):
+                raise
+        # Outside the except clause: there the error's traceback would keep the tensors alive.
+        _free(chosen)
+        if all(n <= SMALLEST_TILE for n in tile):
+            if chosen.type == "cpu":
+                raise DeviceError(
+                    f"Too little memory even for a tile of {' × '.join(map(str, tile))} voxels; close other programs."
+                )
+            messages.append(f"{describe(chosen)} has too little free memory; the CPU was used instead.")
+            chosen, shrink, tile_size = torch.device("cpu"), 1, None
+        else:
+            messages.append(f"{describe(chosen)} ran out of memory with tiles of {tile}; smaller ones were used.")
+            shrink, tile_size = shrink * 2, None
+
+
+class _Run:
+    """One attempt: a device, a tile size."""
+
+    def __init__(
+        self,
+        image: np.ndarray,
+        network: UNet3D,
+        device: torch.device,
+        tile: tuple[int, int, int],
+        attention: str,
+        mirror_axes: tuple[int, ...],
+        step: Step,
+        check: Callable[[], None],
+    ) -> None:
+        self.device = device
+        self.divisor = network.divisor
+        self.network = prepare_for_inference(network, device, check=check)
+        self.size = image.shape
+        self.attention = attention
+        self.normalised = getattr(network, "normalisation", "sigmoid") == "sigmoid"
+        self.mirrors = [m for n in range(len(mirror_axes) + 1) for m in itertools.combinations(mirror_axes, n)]
+        self.step = step
+        padded, self.crop = pad_to_multiple(torch.from_numpy(image)[None, None], self.divisor)
+        self.padded = padded
+        self.tile = tile
+        self.tiles = tile_slices(padded.shape[2:], tile, OVERLAP, self.divisor)
+        classes = network.num_classes - 1
+        self.sum = np.zeros((classes, *padded.shape[2:]), dtype=np.float32) if len(self.tiles) > 1 else None
+        self.maps: dict[str, np.ndarray] = {}
+
+    @torch.inference_mode()
+    def result(self, messages: list[str]) -> Prediction:
+        window = gaussian_window(self.tile)
+        total = np.zeros(self.padded.shape[2:], dtype=np.float32) if self.sum is not None else None
+        probabilities = None
+        for number, place in enumerate(self.tiles):
+            probabilities, maps = self._tile(self.padded[(slice(None), slice(None), *place)])
+            if self.sum is not None and total is not None:
+                self.sum[(slice(None), *place)] += probabilities * window
+                total[place] += window
+            self._add_maps(maps, place)
+            self.step((number + 1) / len(self.tiles), f" (tile {number + 1} of {len(self.tiles)})")
+        assert probabilities is not None
+        if self.sum is not None and total is not None:
+            self.sum /= total
+            probabilities = self.sum
+        cropped = np.ascontiguousarray(probabilities[(slice(None), *self.crop)])
+        return Prediction(cropped, self._finished_maps(), describe(self.device), tuple(messages))
+
+    def _tile(self, x: Tensor) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        """Foreground probabilities (classes - 1, K, J, I) and coefficients by name, means over mirrored images."""
+        probabilities: Tensor | None = None
+        maps: dict[str, Tensor] = {}
+        for mirror in self.mirrors:
+            flipped = [axis + 2 for axis in mirror]
+            p, alphas = self._forward(x.flip(flipped) if flipped else x)
+            p = p.flip(flipped) if flipped else p
+            probabilities = p if probabilities is None else probabilities + p
+            for name, alpha in alphas.items():
+                alpha = alpha.flip(flipped) if flipped else alpha
+                maps[name] = maps[name] + alpha if name in maps else alpha
+        assert probabilities is not None
+        count = len(self.mirrors)
+        if count > 1:
+            probabilities = probabilities / count
+        return probabilities[0].cpu().numpy(), {n: (m[0, 0] / count).cpu().numpy() for n, m in maps.items()}
+
+    def _forward(self, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        x = x.to(self.device)
+        if self.attention == "none":
+            return torch.softmax(self.network(x), dim=1)[:, 1:], {}
+        output = self.network(x, attention=True)
+        alphas: dict[str, Tensor] = output.attention
+        if self.attention == "levels":
+            levels: dict[str, list[Tensor]] = {}
+            for name, alpha in alphas.items():
+                levels.setdefault(name.split(".")[0], []).append(alpha)
+            alphas = {name: torch.stack(parts).mean(0) for name, parts in levels.items()}
+        return torch.softmax(output.logits, dim=1)[:, 1:], alphas
+
+    def _add_maps(self, maps: dict[str, np.ndarray], place: tuple[slice, slice, slice]) -> None:
+        for name, alpha in maps.items():
+            factor = self.tile[0] // alpha.shape[0]
+            if name not in self.maps:
+                shape = tuple(n // factor for n in self.padded.shape[2:])
+                self.maps[name] = np.zeros((2, *shape), dtype=np.float32)
+            window = gaussian_window(alpha.shape)
+            where = tuple(slice(s.start // factor, s.stop // factor) for s in place)
+            self.maps[name][(0, *where)] += alpha * window
+            self.maps[name][(1, *where)] += window
+
+    def _finished_maps(self) -> dict[str, tuple[np.ndarray, int]]:
+        finished = {}
+        for name, (total, weight) in sorted(self.maps.items()):
+            factor = self.padded.shape[2] // total.shape[0]
+            alpha = total / weight
+            alpha = alpha[tuple(slice(0, -(-n // factor)) for n in self.size)]
+            if not self.normalised:
+                # Softmax coefficients are relative to even attention; as a picture they are relative to their maximum.
+                alpha = alpha / max(float(alpha.max()), 1e-6)
+            finished[name] = (np.clip(alpha, 0.0, 1.0).astype(np.float32), factor)
+        return finished
+
+
+def _tile(
+    size: Sequence[int], wanted: Sequence[int] | None, network: UNet3D, device: torch.device, shrink: int
+) -> tuple[int, int, int]:
+    """Tile size (K, J, I), multiples of the network's divisor, never larger than the padded image."""
+    divisor = network.divisor
+    padded = [-(-n // divisor) * divisor for n in size]
+    if wanted is not None:
+        tile = [min(p, max(divisor, w // divisor * divisor)) for p, w in zip(padded, wanted, strict=True)]
+        return tile[0], tile[1], tile[2]
+    budget = free_memory_bytes(device) * SHARE_OF_FREE_MEMORY
+    if device.type == "cpu":
+        budget = min(budget, CPU_TILE_BYTES)
+    voxels = budget / bytes_per_voxel(network) / shrink
+    tile = list(padded)
+    while np.prod([float(n) for n in tile]) > voxels and max(tile) > SMALLEST_TILE:
+        longest = tile.index(max(tile))
+        tile[longest] = max(min(SMALLEST_TILE, tile[longest]), tile[longest] - divisor)
+    return tile[0], tile[1], tile[2]
+
+
+def bytes_per_voxel(network: nn.Module) -> float:
+    """Peak memory of a forward pass per voxel of a tile, in bytes (fp32; measured, with some air)."""
+    assert isinstance(network, UNet3D)
+    fine, coarse = network.features[0], network.features[1]
+    # Alive at once in the finest decoder level: the skip, the upsampled level, both side by side, and an output.
+    return 4.0 * 1.3 * (3 * fine + 2 * coarse + network.num_classes * 4)
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    text = str(error).lower()
+    return "out of memory" in text or "can't allocate memory" in text or "not enough memory" in text
+
+
+def _free(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+    elif device.type == "mps":
+        torch.mps.empty_cache()

@@ -1,0 +1,323 @@
+"""From a CT to organs: the whole inference path for one volume."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+
+from AGTraining.bundle import Bundle, OutputLabel
+from AGTraining.errors import Cancelled, InputError
+from AGTraining.imaging.checks import check_volume
+from AGTraining.imaging.intensity import AIR_HU
+from AGTraining.imaging.resample import Grid, GridSampler, canonical_grid, resample
+from AGTraining.imaging.volume import Volume
+from AGTraining.inference.components import body_box, keep_largest_components
+from AGTraining.inference.laterality import left_side, midline
+from AGTraining.inference.predict import Prediction, predict
+
+MINIMUM_ORGAN_ML = 1.0
+LOW_CONFIDENCE = 0.75
+LARGEST_MODEL_GRID = 500_000_000
+SLAB_SLICES = 8
+
+ProgressCallback = Callable[[float, str], None]
+CancelCallback = Callable[[], bool]
+
+
+@dataclass(frozen=True)
+class SegmentOptions:
+    """How to segment.
+
+    device: auto, cpu, cuda, cuda:N or mps. attention: maps of each level (mean of its sub-gates), of each sub-gate, or
+    none. tile_size: model voxels along K, J, I; None takes tiles as large as memory allows. mirror: average over
+    mirrored images, along the axes that the model was trained for. largest_component: keep the largest part of each
+    organ, and none under 1 ml. organs: names of output labels to keep; None keeps all.
+    """
+
+    device: str = "auto"
+    attention: Literal["none", "levels", "gates"] = "none"
+    tile_size: tuple[int, int, int] | None = None
+    mirror: bool = False
+    largest_component: bool = True
+    organs: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True)
+class OrganStatistics:
+    """An organ in numbers; HU values are NaN when it was not found. confidence: mean probability inside it."""
+
+    label: OutputLabel
+    voxels: int
+    volume_ml: float
+    mean_hu: float
+    sd_hu: float
+    confidence: float
+
+    @property
+    def found(self) -> bool:
+        """Whether any voxel has this label."""
+        return self.voxels > 0
+
+
+@dataclass(frozen=True)
+class SegmentResult:
+    """What came out.
+
+    labels: uint8 label map on exactly the input's grid. organs: in label order, also those that were not found.
+    attention: float32 in [0, 1] on the model's grids, by name (`level2`, or `level2.gate1`). messages: sentences for
+    the user. device: what was used, in words. seconds: wall time by stage.
+    """
+
+    labels: Volume
+    organs: tuple[OrganStatistics, ...]
+    attention: dict[str, Volume] = field(default_factory=dict)
+    messages: tuple[str, ...] = ()
+    device: str = ""
+    seconds: dict[str, float] = field(default_factory=dict)
+
+
+class _Reporter:
+    """Hands progress to the caller, stops on request, and keeps the time of each stage."""
+
+    def __init__(self, progress: ProgressCallback | None, is_cancelled: CancelCallback | None) -> None:
+        self._progress = progress
+        self._is_cancelled = is_cancelled
+        self._range = (0.0, 1.0)
+        self._name = ""
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def stage(self, name: str, start: float, stop: float) -> Iterator[None]:
+        self._range, self._name = (start, stop), name
+        begin = time.perf_counter()
+        self.step(0.0)
+        yield
+        self.step(1.0)
+        self.seconds[name] = time.perf_counter() - begin
+
+    def step(self, fraction: float, detail: str = "") -> None:
+        """Raises Cancelled when the caller wants to stop."""
+        self.check()
+        if self._progress is not None:
+            start, stop = self._range
+            self._progress(start + (stop - start) * fraction, f"{self._name}{detail}")
+
+    def check(self) -> None:
+        if self._is_cancelled is not None and self._is_cancelled():
+            raise Cancelled
+
+
+def segment(
+    volume: Volume,
+    bundle: Bundle,
+    options: SegmentOptions | None = None,
+    *,
+    progress: ProgressCallback | None = None,
+    is_cancelled: CancelCallback | None = None,
+) -> SegmentResult:
+    """Segments a CT (HU) of any geometry.
+
+    progress: called with a fraction in [0, 1] and the name of the stage. is_cancelled: asked between and within tiles.
+    Raises InputError for what cannot be segmented, DeviceError for a missing device or too little memory, Cancelled.
+    """
+    options = options or SegmentOptions()
+    kept = _kept_labels(bundle, options.organs)
+    report = _Reporter(progress, is_cancelled)
+    with report.stage("Resampling to the model's grid", 0.0, 0.08):
+        messages = list(check_volume(volume))
+        volume = _finite(volume)
+        grid, hounsfield = _model_image(volume, bundle)
+    with report.stage("Segmenting", 0.08, 0.8):
+        prediction = predict(
+            bundle.info.intensity.apply(hounsfield.copy()),
+            bundle,
+            device=options.device,
+            attention=options.attention,
+            tile_size=options.tile_size,
+            mirror=options.mirror,
+            step=report.step,
+            check=report.check,
+        )
+        messages += prediction.messages
+    with report.stage("Restoring the scan's resolution", 0.8, 0.94):
+        channels = _split_pairs(prediction, bundle, hounsfield, grid)
+        confidence = _confidence(channels)
+        labels = _restore(channels, grid, volume, report)
+        del channels
+    with report.stage("Measuring the organs", 0.94, 1.0):
+        if options.largest_component:
+            keep_largest_components(labels, MINIMUM_ORGAN_ML / volume.voxel_volume_ml)
+        for label in bundle.info.output_labels:
+            if label not in kept:
+                labels[labels == label.value] = 0
+        organs = tuple(
+            _statistics(volume, labels, label, confidence[label.value - 1]) for label in kept
+        )
+        messages += _organ_messages(volume, labels, organs)
+        attention = _attention_volumes(prediction, grid)
+    return SegmentResult(
+        Volume(labels, volume.ijk_to_world, volume.name),
+        organs,
+        attention,
+        tuple(messages),
+        prediction.device,
+        report.seconds,
+    )
+
+
+def _kept_labels(bundle: Bundle, organs: tuple[str, ...] | None) -> tuple[OutputLabel, ...]:
+    labels = bundle.info.output_labels
+    if bundle.info.task != "segmentation":
+        raise InputError(f"{bundle.path.name}: this model finds {bundle.info.task}; choose one that segments.")
+    if organs is None:
+        return labels
+    unknown = [name for name in organs if name not in {label.name for label in labels}]
+    if unknown:
+        known = ", ".join(label.name for label in labels)
+        raise InputError(f"The model {bundle.info.name} has no organ '{unknown[0]}'; it has {known}.")
+    return tuple(label for label in labels if label.name in organs)
+
+
+def _finite(volume: Volume) -> Volume:
+    """The volume with NaN and infinities replaced by air (the caller's array is left alone)."""
+    if volume.array.dtype.kind != "f" or bool(np.isfinite(volume.array.sum(dtype=np.float64))):
+        return volume
+    return volume.with_array(np.nan_to_num(volume.array, nan=AIR_HU, posinf=AIR_HU, neginf=AIR_HU))
+
+
+def _model_image(volume: Volume, bundle: Bundle) -> tuple[Grid, np.ndarray]:
+    """The part of the canonical grid that holds the body, and the HU on it, (K, J, I) float32."""
+    grid = canonical_grid(volume, bundle.info.spacing_mm)
+    if np.prod([float(n) for n in grid.shape]) > LARGEST_MODEL_GRID:
+        extent = " × ".join(f"{e:.0f}" for e in volume.extent_mm)
+        raise InputError(f"{volume.name}: measures {extent} mm, which is no patient; correct the spacing in its header.")
+    hounsfield = resample(volume, grid, AIR_HU)
+    box = body_box(hounsfield, grid.spacing)
+    matrix = grid.ijk_to_world.copy()
+    matrix[:3, 3] += matrix[:3, :3] @ [s.start for s in reversed(box)]
+    hounsfield = np.ascontiguousarray(hounsfield[box])
+    k, j, i = hounsfield.shape
+    return Grid((k, j, i), matrix), hounsfield
+
+
+def _split_pairs(
+    prediction: Prediction, bundle: Bundle, hounsfield: np.ndarray, grid: Grid
+) -> list[np.ndarray]:
+    """Probabilities of the output labels, each (K, J, I): paired classes are split into right and left."""
+    channels: list[np.ndarray] = []
+    winner: np.ndarray | None = None
+    for index, organ in enumerate(bundle.info.classes):
+        p = prediction.probabilities[index]
+        if not organ.paired:
+            channels.append(p)
+            continue
+        if winner is None:
+            winner = _winner(list(prediction.probabilities))
+        left = left_side(winner == index + 1, midline(hounsfield, grid), grid)
+        channels += [np.where(left, np.float32(0), p), np.where(left, p, np.float32(0))]
+    return channels
+
+
+def _winner(channels: list[np.ndarray]) -> np.ndarray:
+    """uint8 map of the most probable channel, 1 and up; 0 where the background (what the others leave) is."""
+    best = 1.0 - np.sum(channels, axis=0, dtype=np.float32)
+    labels = np.zeros(best.shape, dtype=np.uint8)
+    for value, p in enumerate(channels, 1):
+        better = p > best
+        np.copyto(best, p, where=better)
+        labels[better] = value
+    return labels
+
+
+def _confidence(channels: list[np.ndarray]) -> list[float]:
+    """Mean probability of each channel where it wins; NaN where it never does."""
+    winner = _winner(channels)
+    means = []
+    for value, p in enumerate(channels, 1):
+        inside = p[winner == value]
+        means.append(float(inside.mean()) if inside.size else float("nan"))
+    return means
+
+
+def _restore(channels: list[np.ndarray], grid: Grid, volume: Volume, report: _Reporter) -> np.ndarray:
+    """The label map (K, J, I) uint8 on the volume's grid: probabilities are resampled, then compared.
+
+    Works through slabs of slices within the box that any organ can reach: where the background wins at all corners of
+    a model voxel it also wins at every point between them.
+    """
+    labels = np.zeros(volume.array.shape, dtype=np.uint8)
+    box = _reach(_winner(channels) > 0, grid, volume)
+    if box is None:
+        return labels
+    target = Grid.of(volume)
+    samplers = [GridSampler(p, grid, target, fill=0.0) for p in channels]
+    starts = range(box[0].start, box[0].stop, SLAB_SLICES)
+    for number, start in enumerate(starts):
+        slab = (slice(start, min(start + SLAB_SLICES, box[0].stop)), box[1], box[2])
+        labels[slab] = _winner([sampler.sample(slab) for sampler in samplers])
+        report.step((number + 1) / len(starts))
+    return labels
+
+
+def _reach(foreground: np.ndarray, grid: Grid, volume: Volume) -> tuple[slice, slice, slice] | None:
+    """The box of the volume's voxels that the foreground's box on the model's grid covers, with a voxel around it."""
+    if not foreground.any():
+        return None
+    ends = []
+    for axis in (2, 1, 0):
+        line = np.flatnonzero(foreground.any(axis=tuple(a for a in range(3) if a != axis)))
+        ends.append((line[0] - 1.0, line[-1] + 1.0))
+    corners = np.array([[i, j, k, 1.0] for i in ends[0] for j in ends[1] for k in ends[2]])
+    index = (corners @ (np.linalg.inv(volume.ijk_to_world) @ grid.ijk_to_world).T)[:, :3]
+    low = np.floor(index.min(axis=0)).astype(int)
+    high = np.ceil(index.max(axis=0)).astype(int) + 1
+    box = [slice(max(0, int(a)), min(n, int(b))) for a, b, n in zip(low, high, volume.size, strict=True)]
+    if any(s.start >= s.stop for s in box):
+        return None
+    return box[2], box[1], box[0]
+
+
+def _statistics(volume: Volume, labels: np.ndarray, label: OutputLabel, confidence: float) -> OrganStatistics:
+    total, sums, squares = 0, 0.0, 0.0
+    for k in range(labels.shape[0]):
+        # Slice by slice: no mask and no float copy of the whole scan.
+        values = volume.array[k][labels[k] == label.value].astype(np.float64)
+        total += values.size
+        sums += float(values.sum())
+        squares += float((values**2).sum())
+    if total == 0:
+        return OrganStatistics(label, 0, 0.0, float("nan"), float("nan"), float("nan"))
+    mean = sums / total
+    sd = float(np.sqrt(max(0.0, squares / total - mean**2)))
+    return OrganStatistics(label, total, total * volume.voxel_volume_ml, mean, sd, confidence)
+
+
+def _organ_messages(volume: Volume, labels: np.ndarray, organs: tuple[OrganStatistics, ...]) -> list[str]:
+    missing = [organ.label.name for organ in organs if not organ.found]
+    messages = []
+    if missing:
+        messages.append(f"{volume.name}: not found: {', '.join(missing)}.")
+    unsure = [f"{o.label.name} ({o.confidence:.0%})" for o in organs if o.found and o.confidence < LOW_CONFIDENCE]
+    if unsure:
+        messages.append(f"{volume.name}: found with low confidence, check it: {', '.join(unsure)}.")
+    edges = [labels[0], labels[-1], labels[:, 0], labels[:, -1], labels[:, :, 0], labels[:, :, -1]]
+    touching = set(np.concatenate([np.unique(edge) for edge in edges]).tolist())
+    cut = [organ.label.name for organ in organs if organ.found and organ.label.value in touching]
+    if cut:
+        messages.append(f"{volume.name}: cut off at the edge of the scan, so the volume is too small: {', '.join(cut)}.")
+    return messages
+
+
+def _attention_volumes(prediction: Prediction, grid: Grid) -> dict[str, Volume]:
+    """Coefficients with their geometry: voxel n of a level covers `factor` model voxels along each axis."""
+    volumes = {}
+    for name, (array, factor) in prediction.attention.items():
+        level = np.diag([factor, factor, factor, 1.0])
+        level[:3, 3] = (factor - 1) / 2
+        volumes[name] = Volume(array, grid.ijk_to_world @ level, name)
+    return volumes

@@ -1,0 +1,77 @@
+"""What a run is made of: to tell whether it may be resumed, and to say so in its bundle."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import AGTraining
+from AGTraining.data.dataset import read_dataset
+from AGTraining.data.samples import file_fingerprint
+from AGTraining.training.config import SourceSettings, TrainingConfig
+
+# What may change when a run is resumed: names, what is done beside the training, and where files lie.
+FREE = {"output", "workers", "validate_every", "provenance", "licence", "name"}
+FILES = {"training", "validation", "initial_weights"}
+
+
+def fixed_settings(config: TrainingConfig) -> dict[str, str]:
+    """What must not change when a run is resumed, as JSON by name of the setting.
+
+    Data sets and initial weights count by what is in their files, so that a run's folder and its data may be moved.
+    More epochs may be added where the schedule does not depend on their number.
+    """
+    free = FREE | FILES | ({"epochs"} if config.schedule == "constant" else set())
+    settings = config.model_dump(mode="json", exclude=free)
+    settings["training data"] = _contents(config.training)
+    settings["validation data"] = _contents(config.validation)
+    settings["content of initial_weights"] = config.initial_weights and file_fingerprint(config.initial_weights)
+    return {key: json.dumps(value, sort_keys=True) for key, value in settings.items()}
+
+
+def describe_run(config: TrainingConfig, epochs: int) -> dict[str, Any]:
+    """The provenance of a bundle: data with licences, commit, date, seed and settings."""
+    datasets = [read_dataset(source.dataset) for source in config.training]
+    return {
+        "training": config.provenance,
+        "data": [
+            {"name": dataset.name, "licence": dataset.licence, "cases": [case.name for case in dataset.cases]}
+            for dataset in datasets
+        ],
+        "version": AGTraining.__version__,
+        "commit": commit(),
+        "date": datetime.now(UTC).date().isoformat(),
+        "seed": config.seed,
+        "epochs": epochs,
+        "configuration": config.model_dump(mode="json", include={"learning_rate", "schedule", "batch_size", "crop"}),
+    }
+
+
+def commit() -> str:
+    """The Git commit of the checkout that this package runs from; empty where it is none."""
+    root = Path(AGTraining.__file__).resolve().parents[1]
+    try:
+        command = ["git", "-C", str(root), "rev-parse", "--show-toplevel", "HEAD"]
+        output = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True).stdout
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    # An installed package may lie within somebody else's repository.
+    top, head = output.split("\n")[:2]
+    return head if Path(top).resolve() == root else ""
+
+
+def _contents(sources: list[SourceSettings]) -> list[Any]:
+    return [
+        [
+            source.weight,
+            dataset.labels,
+            [
+                [file_fingerprint(case.image), file_fingerprint(case.label), sorted(case.incomplete)]
+                for case in dataset.cases
+            ],
+        ]
+        for source, dataset in ((source, read_dataset(source.dataset)) for source in sources)
+    ]
