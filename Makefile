@@ -22,7 +22,7 @@ export CT OUT OPTIONS PYTHON
 
 # Results of a user's scan are replaced only on OPTIONS=--overwrite; those of the sample always.
 segment: REPLACE := $(if $(value CT),,--overwrite)
-segment: $(STAMP) $(if $(value CT),,$(SAMPLE)) ## segment the sample, or CT=scan.nii.gz (or a DICOM folder) into OUT=folder
+segment: $(STAMP) $(if $(value CT),,$(SAMPLE)) ## segment the sample, or CT=scan (a file or DICOM folder) into OUT=folder
 	@$(RUN) -m AGTraining segment "$${CT:-$(SAMPLE)}" --out "$${OUT:-results}" --attention $(REPLACE) $$OPTIONS
 
 test: lint ## run all checks and the whole test suite
@@ -38,7 +38,7 @@ format: $(STAMP) ## put the sources into the house style
 	$(RUN) -m ruff format .
 
 benchmark: $(STAMP) ## time the network and the whole path on this machine
-	$(RUN) benchmarks/inference.py
+	PYTHONPATH=. $(RUN) benchmarks/inference.py
 
 clean: ## remove what was built, but not the environment and not your results
 	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
@@ -51,25 +51,23 @@ help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
 
 # The lock was resolved with Python 3.11, so that is looked for first; slicer-core has no wheels for 3.14 yet.
-# The .pth file makes the checkout importable from any folder; its path is relative, so a moved checkout stays right.
 $(STAMP): $(LOCK) $(if $(wildcard $(RUN)),,FORCE)
-	@found=; if [ -n "$$PYTHON" ]; then set -- "$$PYTHON"; else set -- python3.11 python3.12 python3.13 python3 python; fi; \
-	for candidate in "$$@"; do \
+	@if [ -n "$$PYTHON" ]; then set -- "$$PYTHON"; else set -- python3.11 python3.12 python3.13 python3 python; fi; \
+	found=; for candidate in "$$@"; do \
 	  "$$candidate" -I -c 'import ensurepip, sys, venv; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' \
 	    >/dev/null 2>&1 && found=$$candidate && break; \
 	done; \
 	if [ -z "$$found" ]; then \
 	  echo "No Python 3.11, 3.12 or 3.13 with its venv module was found (tried: $$*); install one (Debian, Ubuntu:" \
-	    "apt install python3-venv) or name it: make PYTHON=/path/to/python3 …" >&2; exit 1; \
+	    "apt install python3-venv) or name it: make PYTHON=/path/to/python3 ..." >&2; exit 1; \
 	fi; \
-	echo "Making the environment .venv with $$("$$found" --version) (first time only; a few minutes) …"; \
+	echo "Making the environment .venv with $$("$$found" --version) (first time only; a few minutes) ..."; \
 	"$$found" -I -m venv --clear .venv || { \
 	  echo "$$found could not make the folder .venv here; see its message above." >&2; exit 1; }
 	@if [ -t 1 ]; then quiet=; else quiet=--quiet; fi; \
 	$(RUN) -I -m pip install $$quiet --disable-pip-version-check --no-input -r $(LOCK) || { \
 	  echo "The Python packages of $(LOCK) could not be installed: check the network connection and the free disk" \
 	    "space, and run make again; pip's own message is above." >&2; exit 1; }
-	@echo ../../../.. > "$$($(RUN) -I -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/checkout.pth"
 	@touch $@
 
 $(SAMPLE): $(wildcard AGTraining/data/phantom*.py) | $(STAMP)

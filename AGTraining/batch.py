@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from AGTraining.bundle import Bundle
-from AGTraining.evaluation.preview import write_preview
 from AGTraining.imaging.files import image_suffix, read_volume_with_messages, write_volume
 from AGTraining.imaging.upright import is_sheared, upright
 from AGTraining.inference.outputs import case_folder, finite_or_none, require_free, write_case
@@ -79,25 +78,27 @@ def name_cases(inputs: Iterable[str | Path]) -> list[Case]:
         path = Path(given).expanduser()
         paths.setdefault(path.resolve(), path)
     parts = {resolved: _name_parts(resolved) for resolved in paths}
-    depth = dict.fromkeys(paths, 1)
+    # Case-insensitive: on Windows and macOS CT and ct are one folder. Files that differ in their suffix alone share a
+    # key, because no parent folder tells them apart; they are numbered.
+    keys = {resolved: tuple(part.lower() for part in parts[resolved]) for resolved in paths}
+    depth = dict.fromkeys(keys.values(), 1)
     while True:
-        names = {path: "_".join(parts[path][-depth[path] :]) for path in paths}
-        # Case-insensitive: on Windows and macOS CT and ct are one folder.
-        count = Counter(name.lower() for name in names.values())
-        longer = [path for path in paths if count[names[path].lower()] > 1 and depth[path] < len(parts[path])]
+        count = Counter(key[-depth[key] :] for key in depth)
+        longer = [key for key in depth if count[key[-depth[key] :]] > 1 and depth[key] < len(key)]
         if not longer:
             break
-        for path in longer:
-            depth[path] += 1
+        for key in longer:
+            depth[key] += 1
     taken: set[str] = set()
     cases = []
     for resolved, path in paths.items():
-        name, number = names[resolved], 1
-        while name.lower() in taken:
+        name = unique = "_".join(parts[resolved][-depth[keys[resolved]] :])
+        number = 1
+        while unique.lower() in taken:
             number += 1
-            name = f"{names[resolved]}_{number}"
-        taken.add(name.lower())
-        cases.append(Case(name, path))
+            unique = f"{name}_{number}"
+        taken.add(unique.lower())
+        cases.append(Case(unique, path))
     return cases
 
 
@@ -121,6 +122,9 @@ def segment_case(
     A sheared scan is resampled upright first, and the resampled scan is written beside its results.
     Raises InputError, DeviceError or Cancelled.
     """
+    # Here, so that Slicer's batch script can use this file without matplotlib.
+    from AGTraining.evaluation.preview import write_preview
+
     report = CaseReport(case.name, str(case.path), out / case.name)
     require_free(report.folder, overwrite)
     start = time.perf_counter()

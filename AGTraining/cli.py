@@ -42,6 +42,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     except Exception as error:
         _print_error(error, parsed.debug)
+        if verb is _segment and parsed.json:
+            print(_document([], error=error))
         return 1
 
 
@@ -160,17 +162,29 @@ def _segment(parsed: argparse.Namespace) -> int:
             print(f"Interrupted: {len(reports)} of {len(cases)} scans are done.", file=sys.stderr)
         failed = [report for report in reports if report.error is not None]
         if parsed.json:
-            document = {
-                "version": __version__,
-                "model": {"name": model.info.name, "path": str(model.path)},
-                "cases": [report.as_json() for report in reports],
-                "failed": len(failed),
-                "interrupted": interrupted,
-            }
-            print(json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False), file=output, flush=True)
+            print(_document(reports, model=model, interrupted=interrupted), file=output, flush=True)
         elif len(cases) > 1:
             _print_summary(reports, len(cases))
     return INTERRUPTED if interrupted else int(bool(failed))
+
+
+def _document(
+    reports: Sequence[CaseReport],
+    model: Bundle | None = None,
+    interrupted: bool = False,
+    error: Exception | None = None,
+) -> str:
+    """The JSON document of a run; `error` and `code` are set when it ended before its first case."""
+    document = {
+        "version": __version__,
+        "model": {"name": model.info.name, "path": str(model.path)} if model is not None else None,
+        "cases": [report.as_json() for report in reports],
+        "failed": sum(report.error is not None for report in reports),
+        "interrupted": interrupted,
+        "error": None if error is None else _sentence(error),
+        "code": None if error is None else _code(error),
+    }
+    return json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False)
 
 
 def _require_any_input(inputs: Sequence[str]) -> None:
@@ -190,8 +204,7 @@ def _segment_one(
             return segment_case(case, model, options, parsed.out, parsed.overwrite, progress)
     except Exception as error:
         _print_error(error, parsed.debug)
-        code = error.code if isinstance(error, AGTrainingError) else "internal"
-        return CaseReport(case.name, str(case.path), parsed.out / case.name, error=_sentence(error), code=code)
+        return CaseReport(case.name, str(case.path), parsed.out / case.name, error=_sentence(error), code=_code(error))
 
 
 def _print_report(report: CaseReport) -> None:
@@ -276,6 +289,10 @@ def _print_error(error: Exception, debug: bool) -> None:
     if debug:
         traceback.print_exception(error, file=sys.stderr)
     print(f"error: {_sentence(error)}", file=sys.stderr, flush=True)
+
+
+def _code(error: Exception) -> str:
+    return error.code if isinstance(error, AGTrainingError) else "internal"
 
 
 def _sentence(error: Exception) -> str:

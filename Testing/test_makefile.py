@@ -31,7 +31,7 @@ def make_here(tmp_path: Path):
             cwd=folder,
             env={"PATH": os.environ["PATH"]} if environment is None else environment,
             capture_output=True,
-            text=True,
+            encoding="utf-8",
             timeout=60,
         )
 

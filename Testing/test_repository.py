@@ -214,7 +214,7 @@ def test_commands_in_the_documentation_exist() -> None:
     named_targets = set(re.findall(r"(?:^|`)make ([a-z]+)", text, re.MULTILINE))
     verbs = set(re.findall(r"-m AGTraining ([a-z]+)", text))
     usage = subprocess.run(
-        [sys.executable, "-m", "AGTraining", "--help"], cwd=ROOT, capture_output=True, text=True, check=True
+        [sys.executable, "-m", "AGTraining", "--help"], cwd=ROOT, capture_output=True, encoding="utf-8", check=True
     ).stdout
 
     assert {"segment", "test"} <= named_targets <= targets

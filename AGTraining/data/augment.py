@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from monai.transforms import (
@@ -79,7 +81,7 @@ class Augmentation:
             shear = random.uniform(-s.shear, s.shear, 6)
         if random.random() < s.axial_flip:
             scale[2] = -scale[2]
-        parameters = {
+        parameters: dict[str, Any] = {
             "rotate_params": rotate.tolist(),
             "shear_params": shear.tolist(),
             "translate_params": shift,
@@ -112,7 +114,7 @@ class Augmentation:
         return picture
 
 
-def _plain(tensor: Tensor) -> Tensor:
+def _plain(tensor: Any) -> Tensor:
     """MONAI's own tensors would go on into the network and take each of its operations through Python."""
     plain: Tensor = convert_to_tensor(tensor, track_meta=False)
     return plain

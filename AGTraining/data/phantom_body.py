@@ -43,7 +43,7 @@ def paint_wall(p: Patient, c: Canvas) -> tuple[Array, Array]:
 def _back_muscle(x: Array, y: Array, z: Array) -> Array:
     """Distance to the muscle on either side of the spine, which is slimmer behind the chest."""
     thorax = np.clip((z - 20) / 80, 0, 1)
-    return superellipse(np.abs(x) - 36 + 5 * thorax, y - 84, 36.0 - 6 * thorax, 25.0 - 6 * thorax, 2.6)
+    return superellipse(np.abs(x) - 36 + 3 * thorax, y - 84 - 7 * thorax, 36.0 - 3 * thorax, 25.0 - 9 * thorax, 2.6)
 
 
 def _notch_back(c: Canvas, cavity: Array) -> None:
@@ -94,7 +94,7 @@ def _paint_spine(p: Patient, c: Canvas) -> None:
     c.paint(box, bone, _CORTICAL_HU)
     c.paint(box, bone + 2.0, p.bone_hu + 28 * texture + 18 * strands)
     arch = np.maximum(np.abs(np.hypot(x * 0.95, y - 58) - 13) - 3.5, height - disc * np.where(y > 52, 1.0, 0.6))
-    spinous = np.maximum(np.maximum(ax - 3.5, np.abs(y - 84) - 16), np.abs(phase + 4) - 10)
+    spinous = np.maximum(np.maximum(ax - 3.5, np.abs(y - 86) - 18), np.abs(phase + 4) - 10)
     wing = np.maximum(np.maximum(np.abs(y - 58 - 0.12 * ax) - 4.0, np.maximum(ax - 40, 12 - ax)), np.abs(phase - 4) - 6)
     facet = np.maximum(np.hypot(ax - 18, y - 66) - 7.5, np.abs(height - p.vertebra / 2) - 9)
     for part in (arch, spinous, wing, facet):
@@ -111,7 +111,7 @@ def _paint_ribs(p: Patient, c: Canvas, cavity: Array) -> None:
     across = np.mod(level, 28.0) - 14.0
     number = np.floor(level / 28.0)
     front_end = np.clip(0.75 + 0.42 * (number - 2), 0.45, 2.5)
-    rib = np.hypot(np.maximum(np.abs(cavity - 7.5) - 1.5, 0), np.maximum(np.abs(across) - 3.5, 0) * 0.62) - 2.6
+    rib = np.hypot(np.maximum(np.abs(cavity - 7.5) - 1.5, 0), np.maximum(np.abs(across) - 2.0, 0) * 0.8) - 2.6
     rib = np.maximum(rib, np.maximum((around - front_end) * 60, (number < 1) * np.float32(50)))
     c.paint_all(rib, _CORTICAL_HU - 40)
     c.paint_all(rib + 1.7, p.bone_hu)

@@ -21,13 +21,14 @@ def paint_patient(p: Patient, c: Canvas) -> None:
     for tube in p.mesenteric:
         _paint_tube(c, tube, 0.75 * p.hu["portal"])
     _paint_liver(p, c, cavity, dome)
+    limit = np.maximum(cavity + 2.0, dome + 4.0)
     for loop in p.loops:
-        _paint_gut(p, c, loop, LABELS["small_bowel"])
-    _paint_gut(p, c, p.colon, LABELS["colon"])
+        _paint_gut(p, c, loop, LABELS["small_bowel"], limit)
+    _paint_gut(p, c, p.colon, LABELS["colon"], limit)
     _paint_tube(c, p.esophagus, p.hu["bowel"] * 0.8, LABELS["esophagus"])
-    _paint_gut(p, c, p.stomach, LABELS["stomach"], dome)
+    _paint_gut(p, c, p.stomach, LABELS["stomach"], limit)
     _paint_gallbladder(p, c)
-    _paint_gut(p, c, p.duodenum, LABELS["duodenum"])
+    _paint_gut(p, c, p.duodenum, LABELS["duodenum"], limit)
     for name, kidney in p.kidney.items():
         _paint_kidney(p, c, name, kidney, cavity)
     _paint_spleen(p, c, cavity, dome)
@@ -61,6 +62,11 @@ def _paint_liver(p: Patient, c: Canvas, cavity: Array, dome: Array) -> None:
     left = smooth_max(smooth_max(wall, x - p.left_lobe - grow, 12.0), smooth_max(behind, below, 12.0), 10.0)
     liver = -smooth_max(-right, -left, 10.0) + 2.5 * c.field(p.edges, box)
     c.paint(box, liver, p.hu["liver"] + 2.0 * c.texture[box], LABELS["liver"])
+    # The fissure between the lobes opens downwards and to the front.
+    width = np.clip((66 - z) * 0.12, -3, 4) + np.clip((-60 - y) * 0.05, -3, 2)
+    fissure = np.maximum(np.abs(x + 24 + 0.25 * (y + 60)) - width, y + 34)
+    fissure += 0.8 * c.strands[box]
+    c.paint(box, np.where(liver < 2, fissure, _FAR), p.fat_hu + 20, 0)
     for tube in p.liver_vessels:
         found = c.tube(tube, 2.0)
         both = overlap(found[0], box) if found is not None else None
@@ -90,17 +96,15 @@ def _paint_gallbladder(p: Patient, c: Canvas) -> None:
     c.paint(box, bladder, p.bile_hu, LABELS["gallbladder"])
 
 
-def _paint_gut(p: Patient, c: Canvas, gut: Gut, label: int, dome: Array | None = None) -> None:
-    """Wall, contents, and gas in front (the patient lies on the back); below the diaphragm."""
+def _paint_gut(p: Patient, c: Canvas, gut: Gut, label: int, limit: Array) -> None:
+    """Wall, contents, and gas in front (the patient lies on the back). limit: distance to the cavity's end."""
     found = c.tube(gut.tube)
     if found is None:
         return
     where, d, along = found
     y, strands = c.y[where], c.strands[where]
     curve, radii = gut.tube.curve, gut.tube.curve_radii
-    d = d + 1.2 * strands
-    if dome is not None:
-        d = smooth_max(d, dome[where] + 4.0, 6.0)
+    d = smooth_max(d + 1.2 * strands, limit[where], 6.0)
     if gut.stool:
         d += 2.2 * np.sin(along * 1.9)
     c.paint(where, d - 1.5, p.fat_hu, 0)
@@ -132,15 +136,15 @@ def _paint_kidney(p: Patient, c: Canvas, name: str, k: Kidney, cavity: Array) ->
     # Bean: the poles bend to the middle.
     out = k.side * u + 0.0042 * w * w - 5.0
     a, b, length = (float(r) for r in k.radii)
-    kidney = ellipsoid(out, v, w, (a, b, length)) + 1.3 * c.field(p.edges, box)
+    kidney = smooth_max(ellipsoid(out, v, w, (a, b, length)) + 1.3 * c.field(p.edges, box), cavity[box] + 1.5, 4.0)
     c.paint(box, np.maximum(kidney - 8.0, cavity[box] + 1), p.fat_hu + 5 * c.strands[box], 0)
     if p.kidneys == "both" or name.endswith(p.kidneys):
         label = LABELS[name]
         labels = c.labels[box]
         c.paint(box, kidney, p.hu["cortex"] + 3 * c.texture[box], label)
-        pyramids = np.cos(np.arctan2(v, out + 14) * 4.5) * np.cos(w / 7.5)
+        pyramids = np.cos(np.arctan2(v, out + 0.5 * a) * 5.0 + 0.6 * c.texture[box]) * np.cos(w / 6.5)
         c.paint(box, np.maximum(kidney + 6.0, -6.0 * (pyramids + 0.35)), p.hu["medulla"])
-        sinus = ellipsoid(out + 0.75 * a, v, w, (0.9 * a, 8.5 + 4 * k.sinus, 23 + 5 * k.sinus)) + 2.5 * c.strands[box]
+        sinus = ellipsoid(out + 0.75 * a, v, w, (0.95 * a, 8.0 + 4 * k.sinus, 23 + 5 * k.sinus)) + 2.5 * c.strands[box]
         c.paint(box, np.maximum(sinus, kidney - 1), p.fat_hu + 12)
         labels[(sinus < 0) & (labels == label)] = 0
         pelvis = ellipsoid(out + 0.9 * a, v, w, (0.7 * a, 4.5, 12.0)) + 1.5 * c.strands[box]

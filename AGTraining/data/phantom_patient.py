@@ -119,7 +119,7 @@ class Patient:
     def skin_mm(self) -> tuple[float, float, float]:
         """Half-width and half-depth of the skin's outline, and its center's distance behind 0."""
         front, back = self.girth + 14 + self.fat_front, 112 + self.fat_back
-        return self.half_width + 22 + self.fat_side, (front + back) / 2, (back - front) / 2
+        return (self.half_width + 22 + self.fat_side, (front + back) / 2, (back - front) / 2)
 
     @property
     def front(self) -> float:
@@ -164,7 +164,7 @@ class Patient:
         self.bone_hu = float(r.uniform(120, 220))
         self.fatty_pancreas = float(r.uniform(0.0, 0.6))
         self.calcified = float(r.uniform(1.2, 4.0))
-        self.noise_hu = float(r.uniform(6, 24))
+        self.noise_hu = float(r.uniform(5, 20))
         self.blur_mm = float(r.uniform(0.35, 0.6))
         self.texture = self.field("texture", 9.0, (460, 360, 700))
         self.strands = self.field("strands", 6.0, (340, 260, 500))
@@ -178,8 +178,8 @@ class Patient:
             return np.array([x, y, z]) + r.normal(0, sd, 3).clip(-2 * sd, 2 * sd)
 
         f = self.front * 0.2
-        head, neck, body = near(-24, -33, -8, 4), near(2, -48 + f, 12), near(42, -44 + f, 22, 5)
-        tail, tip = near(76, -10, 34, 4), near(96, 12, 42, 4)
+        head, neck, body = (near(-24, -33, -8, 4), near(2, -48 + f, 12, 4), near(42, -44 + f, 22, 6))
+        tail, tip = near(76, -10, 34, 5), near(96, 12, 42, 4)
         size = float(r.uniform(0.82, 1.14))
         middle, bend = (neck + body) / 2, (body + tail) / 2
         # fmt: off
@@ -188,7 +188,7 @@ class Patient:
              bend + (5, -3, 1), tail, tip],
             size * np.array([8, 15.5, 14, 8.5, 9.5, 10.5, 10.5, 10, 7]) * r.uniform(0.88, 1.12, 9))
         self.pancreas_head = head
-        self.pancreas_edge = float(r.uniform(0.8, 2.0))
+        self.pancreas_edge = float(r.uniform(1.0, 2.6))
         behind, confluence = np.array([2, 13, 0]) * size, neck + (-6, 13, -2)
         self.splenic_vein = Tube(
             [confluence, middle + behind, body + behind, tail + behind * (0.6, 0.9, 0), tip + (6, 6, 2)],
@@ -248,8 +248,8 @@ class Patient:
         radii *= r.uniform(0.8, 1.15, 18) * r.uniform(0.85, 1.2)
         self.colon = Gut(Tube(colon, radii, 5), 2.2, float(r.uniform(-60, 40)), r.uniform(-1.7, 0.9, 19), stool=True)
         self.loops = []
-        for n in range(int(r.integers(12, 18))):
-            low, high = ((15, -70, -45), (85, -35, 0)) if n < 4 else ((-70, -78, -130), (90, -28, -40))
+        for n in range(int(r.integers(13, 20))):
+            low, high = ((10, -70, -50), (88, -30, 4)) if n < 6 else ((-70, -78, -130), (90, -28, -40))
             at = r.uniform(low, high) + (0, f * 0.7, 0)
             step = r.normal(0, 1, 3)
             points = []
@@ -284,14 +284,14 @@ class Patient:
             radii = np.array([14, 18, 26], np.float32) * np.float32(r.uniform(0.7, 1.25))
             self.gallbladder = (near(-64, -54, 4, 5), radii, float(r.uniform(-25, 25)))
         self.bile_hu = float(r.uniform(2, 18))
-        wide, long, hollow = float(r.uniform(0.98, 1.27)), float(r.uniform(0.98, 1.3)), float(r.uniform(36, 46))
+        wide, long, hollow = (float(r.uniform(0.98, 1.27)), float(r.uniform(0.98, 1.3)), float(r.uniform(36, 46)))
         spleen_radii = (34 * wide, 56 * wide, 52 * long)
         self.spleen = Spleen(near(95, 38, 50, 4), spleen_radii, near(48, 2, 44, 5), hollow)
         self.kidney: dict[str, Kidney] = {}
         shift = float(r.normal(0, 6))
         for name, side, height in (("kidney_right", -1, -10), ("kidney_left", 1, 2)):
-            center = near(side * 70, 33, height + shift, 3)
-            radii = np.array([28.5, 25.5, 56]) * r.normal(1, 0.04) * r.normal(1, 0.025, 3)
+            center = near(side * 69, 29, height + shift, 3)
+            radii = np.array([31.5, 24, 57]) * r.normal(1, 0.04) * r.normal(1, 0.025, 3)
             # Upper poles lean to the spine and the back; the hila look forward and to the middle.
             tilt = rotation(1, -side * r.normal(14, 3)) @ rotation(0, -r.normal(12, 4))
             frame = tilt @ rotation(2, side * r.normal(32, 8))

@@ -81,7 +81,10 @@ class Tube:
                 0.5 * (2 * b + (c - a) * t + (2 * a - 5 * b + 4 * c - d) * t**2 + (3 * b - a - 3 * c + d) * t**3)
             )
         curve = np.vstack([*pieces, p[-1:]])
-        self.curve, self.curve_radii = curve[:, :3].astype(np.float32), np.maximum(curve[:, 3], 0.5).astype(np.float32)
+        self.curve, self.curve_radii = (
+            curve[:, :3].astype(np.float32),
+            np.maximum(curve[:, 3], 0.5).astype(np.float32),
+        )
 
 
 class Canvas:
@@ -117,7 +120,7 @@ class Canvas:
         pairs = [(low[n], high[n]) for n in range(3)]
         corners = np.array([[x, y, z, 1.0] for x in pairs[0] for y in pairs[1] for z in pairs[2]])
         world = (corners @ self.to_world.T)[:, :3]
-        lo, hi = world.min(axis=0) - margin - MAX_WARP_MM, world.max(axis=0) + margin + MAX_WARP_MM
+        lo, hi = (world.min(axis=0) - margin - MAX_WARP_MM, world.max(axis=0) + margin + MAX_WARP_MM)
         slices = []
         for axis, positions in ((2, self.zs), (1, self.ys), (0, self.xs)):
             first, last = np.searchsorted(positions, (lo[axis], hi[axis]))
@@ -174,7 +177,7 @@ class Canvas:
             )
             x, y, z = self.place(part)
             ab = (b - a).astype(np.float32)
-            dx, dy, dz = x - np.float32(a[0]), y - np.float32(a[1]), z - np.float32(a[2])
+            dx, dy, dz = (x - np.float32(a[0]), y - np.float32(a[1]), z - np.float32(a[2]))
             t = np.clip((dx * ab[0] + dy * ab[1] + dz * ab[2]) / np.float32(max(float(ab @ ab), 1e-6)), 0, 1)
             dx -= t * ab[0]
             dy -= t * ab[1]

@@ -33,7 +33,10 @@ class IntensityRule(BaseModel):
         return self
 
     def apply(self, array: np.ndarray) -> np.ndarray:
-        """The array (HU, any shape) as float32 z-scores; non-finite values count as air. Works in place where it can."""
+        """The array (HU, any shape) as float32 z-scores; non-finite values count as air.
+
+        A float32 array is changed in place and returned.
+        """
         result = array.astype(np.float32, copy=False)
         np.nan_to_num(result, copy=False, nan=AIR_HU, posinf=self.high, neginf=AIR_HU)
         np.clip(result, self.low, self.high, out=result)

@@ -13,7 +13,6 @@ import numpy as np
 
 from AGTraining.imaging.integrity import CUT_OFF, bad_spacing, damaged, is_gzip, uncompressed_size
 
-
 HEADER_BYTES = 348
 FORM_CODES = 252
 

@@ -93,7 +93,9 @@ class Volume:
         spacing = self.spacing
         direction = self.ijk_to_world[:3, :3] / spacing
         if np.abs(direction.T @ direction - np.eye(3)).max() > 1e-3:
-            raise InputError(f"{self.name}: its grid is sheared and cannot be stored in an image file; resample it first.")
+            raise InputError(
+                f"{self.name}: its grid is sheared and cannot be stored in an image file; resample it first."
+            )
         image = sitk.GetImageFromArray(self.array)
         image.SetSpacing([float(s) for s in spacing])
         image.SetDirection([float(d) for d in direction.ravel()])

@@ -14,11 +14,12 @@ STRADDLING_ML = 10.0
 SPINE_REACH_MM = 60.0
 
 
-def midline(hounsfield: np.ndarray, grid: Grid) -> np.ndarray:
+def midline(hounsfield: np.ndarray, grid: Grid, organs: np.ndarray | None = None) -> np.ndarray:
     """The x (LPS, mm) of the patient's midline at each axial slice, (K,).
 
-    hounsfield: (K, J, I) on a canonical grid. The spine where its bone can be seen (within 60 mm of the body's middle,
-    in the posterior half), else the middle of the body; smoothed over 30 mm, so that scoliosis is followed.
+    hounsfield: (K, J, I) on a canonical grid. organs: (K, J, I) bool, what is known not to be bone (enhanced kidneys
+    are as bright). The spine where its bone can be seen (within 60 mm of the body's middle, in the posterior half),
+    else the middle of the body; smoothed over 30 mm, so that scoliosis is followed.
     """
     x = grid.ijk_to_world[0, 3] + grid.ijk_to_world[0, 0] * np.arange(hounsfield.shape[2])
     slices = hounsfield.shape[0]
@@ -32,7 +33,10 @@ def midline(hounsfield: np.ndarray, grid: Grid) -> np.ndarray:
         middle[k] = (x[columns[0]] + x[columns[-1]]) / 2
         posterior = (rows[0] + rows[-1]) // 2
         near = np.abs(x - middle[k]) <= SPINE_REACH_MM
-        bone = (hounsfield[k, posterior:] > 200)[:, near].sum(0)
+        bone = hounsfield[k, posterior:] > 200
+        if organs is not None:
+            bone &= ~ndimage.binary_dilation(organs[k, posterior:], iterations=2)
+        bone = bone[:, near].sum(0)
         # A vertebra shows some square centimetres of bone; less is calcification or contrast.
         if bone.sum() * grid.spacing[0] * grid.spacing[1] > 200:
             spine[k] = np.average(x[near], weights=bone)

@@ -88,12 +88,10 @@ class InferenceUNet(nn.Module):
             _Decoder(cast(ConvBlock, block), channels)
             for block, channels in zip(network.decoder, network.features, strict=False)
         )
-        attention = isinstance(network, AttentionUNet)
-        self.gates = nn.ModuleList(
-            _Gate(cast(GridAttentionGate, gate)) for gate in (network.gates if attention else ())  # type: ignore[union-attr]
-        )
-        gating = network.gating if attention else None
-        self.gating = None if gating is None else _folded(gating[0], gating[1])  # type: ignore[index,arg-type]
+        gates = network.gates if isinstance(network, AttentionUNet) else ()
+        self.gates = nn.ModuleList(_Gate(cast(GridAttentionGate, gate)) for gate in gates)
+        gating = network.gating if isinstance(network, AttentionUNet) else None
+        self.gating = None if gating is None else _folded(gating)
         heads, bias = _merge_heads(network)
         self.to(device=device, dtype=dtype, memory_format=self.memory_format)  # type: ignore[call-overload]
         # Cast apart: the bias is added in float32, and only the finest head works on activations of full size.
@@ -130,22 +128,21 @@ class InferenceUNet(nn.Module):
             if len(self.gates):
                 skip, alpha = self.gates[n - 1](skip, gating)
                 if attention:
-                    coefficients.update({f"level{n + 1}.gate{m + 1}": alpha[:, m : m + 1] for m in range(alpha.shape[1])})
+                    of_level = {f"level{n + 1}.gate{m}": a for m, a in enumerate(alpha.split(1, dim=1), 1)}
+                    coefficients = of_level | coefficients
             x = self.decoder[n](skip, x)
             del skip
             gating = x
             if n < len(self.heads):
-                maps.insert(0, _apply_head(self.heads[n], x))
-        logits = self._finest_level(skips.pop(), x)
-        logits += self.bias[:, None, None, None]
+                maps.append(_class_map(x, self.heads[n], None if maps else self.bias))
+        logits = self._finest_level(skips.pop(), x, None if maps else self.bias)
         if maps:
             logits += _upsample_and_add(maps, logits.shape[2:])
         if not attention:
             return logits
-        return SegmentationOutput(logits, dict(sorted(coefficients.items())), ())
+        return SegmentationOutput(logits, coefficients, ())
 
-
-    def _finest_level(self, skip: Tensor, x: Tensor) -> Tensor:
+    def _finest_level(self, skip: Tensor, x: Tensor, bias: Tensor | None) -> Tensor:
         """The finest decoder level and its head, float32 (N, classes, D, H, W), slab by slab along D."""
         n, _, depth, height, width = skip.shape
         logits = torch.empty((n, self.num_classes, depth, height, width), dtype=torch.float32, device=skip.device)
@@ -159,13 +156,8 @@ class InferenceUNet(nn.Module):
             low, high = max(0, start - 2), min(depth, stop + 2)
             coarse = _upsample_rows(x, low, high)
             y = decoder.convolve(skip[:, :, low:high].contiguous(memory_format=self.memory_format), coarse)
-            logits[:, :, start:stop] = _apply_head(self.heads[0], y)[:, :, start - low : stop - low]
+            logits[:, :, start:stop] = _class_map(y[:, :, start - low : stop - low], self.heads[0], bias)
         return logits
-
-
-def _apply_head(head: Tensor, x: Tensor) -> Tensor:
-    """A 1×1×1 convolution as a matrix product: (N, classes, D, H, W) float32."""
-    return torch.matmul(head, x.flatten(2).to(head.dtype)).float().unflatten(2, x.shape[2:])
 
 
 def _upsample_rows(x: Tensor, low: int, high: int) -> Tensor:
@@ -180,8 +172,8 @@ class _Encoder(nn.Module):
 
     def __init__(self, block: ConvBlock) -> None:
         super().__init__()
-        self.first = _folded(block[0], block[1])
-        self.second = _folded(block[3], block[4])
+        self.first = _folded(block)
+        self.second = _folded(block, 3)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.second(self.first(x).relu_()).relu_()
@@ -192,10 +184,10 @@ class _Decoder(nn.Module):
 
     def __init__(self, block: ConvBlock, skip_channels: int) -> None:
         super().__init__()
-        first = _folded(block[0], block[1])
+        first = _folded(block)
         self.skip = _convolution(first.weight[:, :skip_channels], first.bias, padding=1)
         self.coarse = _convolution(first.weight[:, skip_channels:], None, padding=1)
-        self.second = _folded(block[3], block[4])
+        self.second = _folded(block, 3)
 
     def forward(self, skip: Tensor, x: Tensor) -> Tensor:
         return self.convolve(skip, F.interpolate(x, scale_factor=2.0, mode="trilinear", align_corners=False))
@@ -218,16 +210,17 @@ class _Gate(nn.Module):
         self.normalisation = gates[0].normalisation
         self.theta = _convolution(torch.cat([g.theta.weight for g in gates]), None, stride=2)
         self.phi = _convolution(torch.cat([g.phi.weight for g in gates]), torch.cat([_bias(g.phi) for g in gates]))
-        scores = [g.psi.weight.flatten(1) for g in gates]
-        self.psi = _convolution(torch.block_diag(*scores)[..., None, None, None], torch.cat([_bias(g.psi) for g in gates]))
-        fuse = _folded(gate.fuse[0], gate.fuse[1])  # type: ignore[arg-type]
-        transforms = [_folded(g.output[0], g.output[1]) for g in gates]  # type: ignore[arg-type]
+        scores = torch.block_diag(*(g.psi.weight.flatten(1) for g in gates))
+        self.psi = _convolution(scores[..., None, None, None], torch.cat([_bias(g.psi) for g in gates]))
+        fuse = _folded(gate.fuse)
+        transforms = [_folded(g.output) for g in gates]
         slices = fuse.weight.double().flatten(1).chunk(len(gates), dim=1)
         bias = _bias(fuse).double()
         self.outputs = nn.ModuleList()
         for part, transform in zip(slices, transforms, strict=True):
+            product = part @ transform.weight.double().flatten(1)
             bias = bias + part @ _bias(transform).double()
-            self.outputs.append(_convolution((part @ transform.weight.double().flatten(1))[..., None, None, None], None))
+            self.outputs.append(_convolution(product[..., None, None, None], None))
         self.bias = nn.Parameter(bias.float())
 
     def forward(self, x: Tensor, gating: Tensor) -> tuple[Tensor, Tensor]:
@@ -244,6 +237,12 @@ class _Gate(nn.Module):
             part = output(weights[:, m : m + 1] * x)
             y = part.add_(y)
         return y.relu_(), alpha
+
+
+def _class_map(x: Tensor, head: Tensor, bias: Tensor | None) -> Tensor:
+    """The 1×1×1 convolution of x by the matrix `head` (classes, channels); the bias is added in its own number type."""
+    y = F.linear(x.permute(0, 2, 3, 4, 1).to(head.dtype), head).permute(0, 4, 1, 2, 3)
+    return y if bias is None else y + bias[:, None, None, None]
 
 
 def _upsample_and_add(maps: list[Tensor], size: torch.Size) -> Tensor:
@@ -283,11 +282,13 @@ def _merge_heads(network: UNet3D) -> tuple[list[Tensor], Tensor]:
     return [(part @ weight).float() for part, weight in zip(slices, weights, strict=True)], total.float()
 
 
-def _folded(convolution: nn.Conv3d, norm: nn.BatchNorm3d) -> nn.Conv3d:
-    """A convolution that does what convolution and batch norm (with its running statistics) do one after the other."""
-    scale = norm.weight.double() / torch.sqrt(norm.running_var.double() + norm.eps)  # type: ignore[union-attr]
+def _folded(layers: nn.Sequential, first: int = 0) -> nn.Conv3d:
+    """One convolution for layers[first], a convolution, and layers[first + 1], its batch norm (running statistics)."""
+    convolution, norm = cast(nn.Conv3d, layers[first]), cast(nn.BatchNorm3d, layers[first + 1])
+    mean, variance = cast(Tensor, norm.running_mean), cast(Tensor, norm.running_var)
+    scale = norm.weight.double() / torch.sqrt(variance.double() + norm.eps)
     weight = convolution.weight.double() * scale[:, None, None, None, None]
-    bias = (_bias(convolution).double() - norm.running_mean.double()) * scale + norm.bias.double()  # type: ignore[union-attr]
+    bias = (_bias(convolution).double() - mean.double()) * scale + norm.bias.double()
     return _convolution(weight, bias, padding=int(convolution.padding[0]))
 
 
@@ -298,7 +299,8 @@ def _bias(convolution: nn.Conv3d) -> Tensor:
 def _convolution(weight: Tensor, bias: Tensor | None, stride: int = 1, padding: int = 0) -> nn.Conv3d:
     """A float32 convolution with copies of the weights (out, in, k, k, k)."""
     out_channels, in_channels, kernel = weight.shape[:3]
-    convolution = nn.Conv3d(in_channels, out_channels, kernel, stride, padding, bias=bias is not None, device=weight.device)
+    has_bias = bias is not None
+    convolution = nn.Conv3d(in_channels, out_channels, kernel, stride, padding, bias=has_bias, device=weight.device)
     with torch.no_grad():
         convolution.weight.copy_(weight)
         if bias is not None:

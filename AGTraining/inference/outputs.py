@@ -101,7 +101,7 @@ def finite_or_none(value: float) -> float | None:
 def case_folder(out: Path, case: str, overwrite: bool) -> Iterator[Path]:
     """A temporary folder that becomes `out/case` when all went well, and is removed when not.
 
-    With `overwrite`, files of an earlier run are replaced, its attention maps removed, foreign files kept.
+    With `overwrite`, what an earlier run of any of our programs left for this case is removed, foreign files kept.
     Raises InputError when the folder exists and `overwrite` is off, or when it cannot be made.
     """
     final = out / case
@@ -120,12 +120,20 @@ def case_folder(out: Path, case: str, overwrite: bool) -> Iterator[Path]:
         if not final.exists():
             temporary.rename(final)
             return
-        for stale in final.glob(f"{case}_attention_*.nii.gz"):
-            stale.unlink()
+        for stale in final.iterdir():
+            if stale.is_file() and _is_result(stale.name, case):
+                stale.unlink()
         for part in temporary.iterdir():
             os.replace(part, final / part.name)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _is_result(name: str, case: str) -> bool:
+    """Whether a file of this name is a result for the case."""
+    ending = name.removeprefix(case)
+    fixed = (".seg.nrrd", "_labels.nii.gz", "_volumes.csv", "_preview.png", "_ct.nii.gz")
+    return name.startswith(case) and (ending in fixed or ending.startswith("_attention_"))
 
 
 def require_free(final: Path, overwrite: bool) -> None:

@@ -155,9 +155,7 @@ def segment(
         for label in bundle.info.output_labels:
             if label not in kept:
                 labels[labels == label.value] = 0
-        organs = tuple(
-            _statistics(volume, labels, label, confidence[label.value - 1]) for label in kept
-        )
+        organs = tuple(_statistics(volume, labels, label, confidence[label.value - 1]) for label in kept)
         messages += _organ_messages(volume, labels, organs)
         attention = _attention_volumes(prediction, grid)
     return SegmentResult(
@@ -195,7 +193,9 @@ def _model_image(volume: Volume, bundle: Bundle) -> tuple[Grid, np.ndarray]:
     grid = canonical_grid(volume, bundle.info.spacing_mm)
     if np.prod([float(n) for n in grid.shape]) > LARGEST_MODEL_GRID:
         extent = " × ".join(f"{e:.0f}" for e in volume.extent_mm)
-        raise InputError(f"{volume.name}: measures {extent} mm, which is no patient; correct the spacing in its header.")
+        raise InputError(
+            f"{volume.name}: measures {extent} mm, which is no patient; correct the spacing in its header."
+        )
     hounsfield = resample(volume, grid, AIR_HU)
     box = body_box(hounsfield, grid.spacing)
     matrix = grid.ijk_to_world.copy()
@@ -205,9 +205,7 @@ def _model_image(volume: Volume, bundle: Bundle) -> tuple[Grid, np.ndarray]:
     return Grid((k, j, i), matrix), hounsfield
 
 
-def _split_pairs(
-    prediction: Prediction, bundle: Bundle, hounsfield: np.ndarray, grid: Grid
-) -> list[np.ndarray]:
+def _split_pairs(prediction: Prediction, bundle: Bundle, hounsfield: np.ndarray, grid: Grid) -> list[np.ndarray]:
     """Probabilities of the output labels, each (K, J, I): paired classes are split into right and left."""
     channels: list[np.ndarray] = []
     winner: np.ndarray | None = None
@@ -218,7 +216,7 @@ def _split_pairs(
             continue
         if winner is None:
             winner = _winner(list(prediction.probabilities))
-        left = left_side(winner == index + 1, midline(hounsfield, grid), grid)
+        left = left_side(winner == index + 1, midline(hounsfield, grid, winner > 0), grid)
         channels += [np.where(left, np.float32(0), p), np.where(left, p, np.float32(0))]
     return channels
 
@@ -309,7 +307,9 @@ def _organ_messages(volume: Volume, labels: np.ndarray, organs: tuple[OrganStati
     touching = set(np.concatenate([np.unique(edge) for edge in edges]).tolist())
     cut = [organ.label.name for organ in organs if organ.found and organ.label.value in touching]
     if cut:
-        messages.append(f"{volume.name}: cut off at the edge of the scan, so the volume is too small: {', '.join(cut)}.")
+        messages.append(
+            f"{volume.name}: cut off at the edge of the scan, so the volume is too small: {', '.join(cut)}."
+        )
     return messages
 
 

@@ -158,7 +158,9 @@ class AttentionUNet(UNet3D):
         self.normalisation = normalisation
         self.gating = (
             nn.Sequential(
-                nn.Conv3d(features[-1], features[-1], kernel_size=1), nn.BatchNorm3d(features[-1]), nn.ReLU(inplace=True)
+                nn.Conv3d(features[-1], features[-1], kernel_size=1),
+                nn.BatchNorm3d(features[-1]),
+                nn.ReLU(inplace=True),
             )
             if gating_conv
             else None

@@ -48,7 +48,8 @@ class Trainer:
         self.config = config
         self.device = choose_device(device)
         torch.manual_seed(config.seed)
-        self.network = build_network(config).to(self.device, memory_format=torch.channels_last_3d)
+        network = build_network(config)
+        self.network = network.to(self.device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
         self.loss = SegmentationLoss(config.cross_entropy)
         self.optimizer = torch.optim.Adam(self.network.parameters(), lr=config.learning_rate)
         self.epoch = 0
@@ -228,8 +229,8 @@ def build_network(config: TrainingConfig) -> UNet3D:
     assert isinstance(network, UNet3D)
     if network.in_channels != 1 or network.num_classes != len(config.classes) + 1:
         raise ConfigurationError(
-            f"network: takes {network.in_channels} channels and gives {network.num_classes} classes, but the data have 1 "
-            f"channel and {len(config.classes) + 1} classes; remove in_channels and num_classes from its arguments."
+            f"network: takes {network.in_channels} channels and gives {network.num_classes} classes, but the data have "
+            f"1 channel and {len(config.classes) + 1} classes; remove in_channels and num_classes from its arguments."
         )
     if any(n % network.divisor for n in config.crop):
         raise ConfigurationError(f"crop: {config.crop} must be multiples of {network.divisor} for this network.")

@@ -71,8 +71,8 @@ class BatchSegmentation:
         if sheared:
             volume = upright(volume)
             messages += (
-                f"{case.path}: its slices are sheared, which image files cannot hold; it was resampled upright, and the "
-                f"results lie on {case.name}_ct.nii.gz.",
+                f"{case.path}: its slices are sheared, which image files cannot hold; it was resampled upright, "
+                f"and the results lie on {case.name}_ct.nii.gz.",
             )
         changes = SceneChanges(slicer.mrmlScene)
         try:

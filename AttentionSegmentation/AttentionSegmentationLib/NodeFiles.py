@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Any
 
+import slicer
+
 from AGTraining.errors import AGTrainingError
 
 
@@ -11,7 +13,8 @@ def saveNode(node: Any, path: Path) -> None:
 
     Raises AGTrainingError when the file was not written.
     """
-    storageNode = node.CreateDefaultStorageNode()
+    # Not node.CreateDefaultStorageNode(): what that returns is never freed in Python.
+    storageNode = getattr(slicer, node.GetDefaultStorageNodeClassName())()
     # Storage nodes look up their scene for the version and the folder of the file; it need not hold them.
     storageNode.SetScene(node.GetScene())
     storageNode.SetFileName(str(path))

@@ -71,7 +71,7 @@ def segmentAll(options: argparse.Namespace) -> int:
     moduleFolder = str(Path(__file__).resolve().parents[1])
     if moduleFolder not in sys.path:
         sys.path.append(moduleFolder)
-    if importlib.util.find_spec("slicer") is None:
+    if "slicer" not in sys.modules and importlib.util.find_spec("slicer") is None:
         raise ImportError("Outside Slicer the Python package slicer-core is needed: python -m pip install slicer-core")
     from AttentionSegmentationLib.AttentionSegmentationLogic import AttentionSegmentationLogic
     from AttentionSegmentationLib.BatchSegmentation import BatchSegmentation

@@ -40,6 +40,7 @@ ORGANS = [
 def scene() -> Iterator[Any]:
     """The scene, with nothing in it but what the host puts there."""
     slicer.mrmlScene.Clear(False)
+    slicer.mrmlScene.GetSubjectHierarchyNode()  # makes one
     yield slicer.mrmlScene
     slicer.mrmlScene.Clear(False)
 

@@ -6,6 +6,7 @@ import sys
 import numpy as np
 import pytest
 import slicer
+import torch
 import vtk
 from AttentionSegmentationLib.AttentionSegmentationLogic import AttentionSegmentationLogic
 from AttentionSegmentationLib.ProcessingOptions import ProcessingOptions
@@ -176,6 +177,19 @@ def test_real_engine_end_to_end(scene, body, tinyBundle):
     assert shared.IntersectBox(vtk.vtkBoundingBox(overlay))
     assert fractions == sorted(fractions)
     assert fractions[-1] == pytest.approx(1.0)
+
+
+def test_organs_that_were_not_found_get_a_message(body, tinyBundle, bundleInfo, tmp_path):
+    network = bundle.load(tinyBundle).network
+    with torch.no_grad():
+        network.fuse.bias[0] += 100  # background everywhere
+    bundle.save(tmp_path / "blind.safetensors", network, bundleInfo)
+    options = ProcessingOptions(modelPath=tmp_path / "blind.safetensors", device="cpu")
+    result = AttentionSegmentationLogic().process(body, options)
+    assert segmentNames(result.segmentationNode) == []
+    (message,) = (message for message in result.messages if "not found" in message)
+    assert message.startswith("body: ")
+    assert all(name in message for name in SEGMENT_NAMES)
 
 
 def test_cancelled_half_way_leaves_the_scene_as_it_was(scene, body, tinyBundle):

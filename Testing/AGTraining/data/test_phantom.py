@@ -7,9 +7,10 @@ from itertools import permutations, product
 
 import numpy as np
 import pytest
+from scipy import ndimage
+
 from AGTraining.data.phantom import Phantom, PhantomOptions, make_phantom
 from AGTraining.data.phantom_patient import LABELS
-from scipy import ndimage
 
 COARSE = (5.0, 5.0, 5.0)
 SEEDS = (0, 1, 2, 3, 4)
