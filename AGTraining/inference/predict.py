@@ -173,10 +173,11 @@ class _Run:
             if name not in self.maps:
                 shape = tuple(n // factor for n in self.padded.shape[2:])
                 self.maps[name] = np.zeros((2, *shape), dtype=np.float32)
+            total, weight = self.maps[name]
             window = gaussian_window(alpha.shape)
             where = tuple(slice(s.start // factor, s.stop // factor) for s in place)
-            self.maps[name][(0, *where)] += alpha * window
-            self.maps[name][(1, *where)] += window
+            total[where] += alpha * window
+            weight[where] += window
 
     def _finished_maps(self) -> dict[str, tuple[np.ndarray, int]]:
         finished = {}

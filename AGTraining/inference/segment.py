@@ -223,7 +223,9 @@ def _split_pairs(prediction: Prediction, bundle: Bundle, hounsfield: np.ndarray,
 
 def _winner(channels: list[np.ndarray]) -> np.ndarray:
     """uint8 map of the most probable channel, 1 and up; 0 where the background (what the others leave) is."""
-    best = 1.0 - np.sum(channels, axis=0, dtype=np.float32)
+    best = np.ones(channels[0].shape, dtype=np.float32)
+    for p in channels:
+        best -= p
     labels = np.zeros(best.shape, dtype=np.uint8)
     for value, p in enumerate(channels, 1):
         better = p > best

@@ -31,7 +31,7 @@ def bundle():
 
 def assert_organs_where_they_are(result, tolerance_mm: float) -> None:
     for organ in result.organs:
-        centre, radius, hu = ORGANS[organ.label.name]
+        centre, radius, _ = ORGANS[organ.label.name]
         found = world_centre(result.labels, organ.label.value)
         assert np.abs(found - centre).max() < tolerance_mm, f"{organ.label.name}: {found} instead of {centre}"
         # The rim of a bright sphere passes through the darker organs' HU, so some of it is lost.
