@@ -38,7 +38,7 @@ format: $(STAMP) ## put the sources into the house style
 	$(RUN) -m ruff format .
 
 benchmark: $(STAMP) ## time the network and the whole path on this machine
-	PYTHONPATH=. $(RUN) benchmarks/inference.py
+	$(RUN) benchmarks/inference.py
 
 clean: ## remove what was built, but not the environment and not your results
 	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

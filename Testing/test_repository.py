@@ -18,6 +18,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 import AGTraining
+from AGTraining.training.config import read_config
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "AGTraining"
@@ -222,6 +223,19 @@ def test_commands_in_the_documentation_exist() -> None:
     assert not [verb for verb in verbs if not re.search(rf"\b{verb}\b", usage)]
 
 
+def test_training_configuration_in_the_documentation_is_valid(tmp_path: Path) -> None:
+    block = re.search(
+        r"^```yaml\n(.+?)^```", (ROOT / "README.md").read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL
+    )
+    assert block
+    (tmp_path / "spleen.yaml").write_text(block[1], encoding="utf-8")
+
+    config = read_config(tmp_path / "spleen.yaml")
+
+    assert config.output == tmp_path / "runs/spleen"
+    assert [item.labels for item in config.classes] == [["spleen"]]
+
+
 def test_links_in_the_documentation_lead_somewhere() -> None:
     offending = {
         f"{path.name}: {target}"
@@ -231,6 +245,15 @@ def test_links_in_the_documentation_lead_somewhere() -> None:
     }
 
     assert not offending
+
+
+def test_files_named_in_the_documentation_exist() -> None:
+    folders = "AGTraining|AttentionSegmentation|Resources|Testing|benchmarks"
+    text = "".join((ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "CONTRIBUTING.md"))
+    named = set(re.findall(rf"(?<![\w/])(?:{folders})/[\w./-]+\.\w+", text))
+
+    assert "Resources/Models/abdomen-ct-starter.safetensors" in named
+    assert not [name for name in sorted(named) if not (ROOT / name).is_file()]
 
 
 def test_continuous_integration_script_is_executable() -> None:

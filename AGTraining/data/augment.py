@@ -54,8 +54,8 @@ class Augmentation:
         labelled = np.flatnonzero(target) if random.random() < self._settings.organ_centred else np.empty(0)
         if labelled.size:
             # A class first, then one of its voxels: the pancreas is small.
-            classes = np.unique(target)
-            chosen = np.flatnonzero(target == random.choice(classes[classes > 0]))
+            classes = target.ravel()[labelled]
+            chosen = labelled[classes == random.choice(np.unique(classes))]
             centre = np.array(np.unravel_index(random.choice(chosen), target.shape), dtype=float)
             centre += random.uniform(-0.25, 0.25, 3) * crop
         else:

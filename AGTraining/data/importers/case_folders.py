@@ -23,25 +23,27 @@ def import_case_folders(folder: Path, output: Path, exclude: tuple[str, ...] = (
     path = folder / "manifest.json"
     try:
         manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        ids, targets = manifest["label_ids"], manifest["target_ids"]
-    except (OSError, ValueError, KeyError) as error:
+        ids, targets = dict(manifest["label_ids"]), list(manifest["target_ids"])
+        cases = {
+            name: (str(case["licence"]), set(case["complete_targets"])) for name, case in manifest["cases"].items()
+        }
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ConfigurationError(f"{path}: no manifest of case folders ({type(error).__name__}: {error}).") from error
-    unknown = set(exclude) | set(only)
-    unknown -= manifest["cases"].keys()
+    unknown = (set(exclude) | set(only)) - cases.keys()
     if unknown:
         raise ConfigurationError(f"{path}: has no case '{sorted(unknown)[0]}'.")
     target_names = {name for name, value in ids.items() if value in targets}
-    chosen = [name for name in manifest["cases"] if name not in exclude and (not only or name in only)]
+    chosen = [name for name in cases if name not in exclude and (not only or name in only)]
     root = os.path.relpath(folder.resolve(), output.resolve().parent)
     document = {
         "name": folder.name,
-        "licence": "; ".join(f"{name}: {manifest['cases'][name]['licence']}" for name in chosen),
+        "licence": "; ".join(f"{name}: {cases[name][0]}" for name in chosen),
         "labels": {"0": "background", **{str(value): name for name, value in ids.items()}},
         "training": [
             {
                 "image": f"{root}/{name}/ct.nii.gz",
                 "label": f"{root}/{name}/labels.nii.gz",
-                "incomplete": sorted(target_names - set(manifest["cases"][name]["complete_targets"])),
+                "incomplete": sorted(target_names - cases[name][1]),
             }
             for name in chosen
         ],
