@@ -190,8 +190,11 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> Bundle:
             f"{path}: the model file was altered after it was made (its SHA-256 differs); copy or download it again."
         )
     try:
-        network = NETWORKS[info.network](**info.arguments)
-        network.load_state_dict(tensors)
+        # No memory and no initialisation for weights that are replaced at once.
+        with torch.device("meta"):
+            network = NETWORKS[info.network](**info.arguments)
+        weights = {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
+        network.load_state_dict(weights, assign=True)
     except (TypeError, ValueError, ArithmeticError, RuntimeError, MemoryError) as error:
         reason = " ".join(str(error).split())[:200]
         raise BundleError(

@@ -7,6 +7,9 @@ from pathlib import Path
 
 # Two threads on every machine, in the tests' subprocesses too: the suite's time is judged on two cores.
 os.environ.setdefault("OMP_NUM_THREADS", "2")
+# Threads that wait do not spin: on a busy machine spinning makes two torch processes several times slower.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("GOMP_SPINCOUNT", "0")
 # Figures are drawn into files, also where a screen is at hand.
 os.environ["MPLBACKEND"] = "Agg"
 

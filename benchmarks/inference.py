@@ -1,9 +1,11 @@
 """How fast and how lean inference is: `python benchmarks/inference.py [--device cuda] [--json FILE]`.
 
-One table, measured in one run: forward passes of our networks as inference runs them ("prepared"), of the same networks
-as they are ("naive": float32, contiguous, batch norm apart), and of MONAI's AttentionUnet; then the whole path from a CT
-file to its segmentation, stage by stage. The variants take turns, so that a slow minute of the machine slows them all;
-each peak of memory is that of a process of its own. Goals stand beside the figures; nothing here is asserted.
+One table, measured in one run: forward passes of our networks as inference runs them ("prepared"), of the same ones as
+they are ("naive": float32, contiguous, batch norm apart), and of MONAI's AttentionUnet; then the whole path from a CT
+file to its segmentation, stage by stage. The variants take turns, and a ratio is the median of the rounds' ratios, so
+that a slow minute of the machine slows both sides; each peak of memory is that of a process of its own. CPU seconds
+count all threads and hardly change when other programs compete for the cores. Goals stand beside the figures; nothing
+here is asserted.
 """
 
 from __future__ import annotations
@@ -58,7 +60,7 @@ def _lean_monai(device: torch.device) -> nn.Module:
     from AGTraining.inference.optimise import inference_dtype
 
     network = monai_network().eval().to(device, inference_dtype(device))
-    return network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload, no-any-return]
+    return network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
 
 
 VARIANTS: dict[str, Callable[[torch.device], nn.Module]] = {
@@ -135,25 +137,27 @@ def child(*arguments: str) -> dict[str, Any]:
     return document
 
 
-def measure_forward(device: torch.device, repeats: int) -> dict[str, dict[str, float]]:
-    """Median seconds, peak memory and FLOPs by variant; each round runs every variant once."""
+def measure_forward(device: torch.device, repeats: int) -> dict[str, dict[str, Any]]:
+    """Seconds of each round, their median, CPU seconds, peak memory and FLOPs by variant."""
     runs = {name: forward(name, device) for name in VARIANTS}
     seconds: dict[str, list[float]] = {name: [] for name in VARIANTS}
+    busy: dict[str, list[float]] = {name: [] for name in VARIANTS}
     for round_number in range(repeats + 1):
         print(f"forward passes, round {round_number} of {repeats}", file=sys.stderr)
         for name, run in runs.items():
-            begin = time.perf_counter()
+            begin, begin_busy = time.perf_counter(), time.process_time()
             run()
             if round_number > 0:  # the first one warms up
                 seconds[name].append(time.perf_counter() - begin)
+                busy[name].append(time.process_time() - begin_busy)
     rows = {}
     for name in VARIANTS:
         print(f"peak memory of {name}", file=sys.stderr)
-        peak = child("--peak-of", name, "--device", str(device))["peak"]
         rows[name] = {
+            "rounds": seconds[name],
             "seconds": statistics.median(seconds[name]),
-            "fastest": min(seconds[name]),
-            "peak_mib": peak / MIB,
+            "cpu_seconds": statistics.median(busy[name]),
+            "peak_mib": child("--peak-of", name, "--device", str(device))["peak"] / MIB,
             "gflop": gigaflops(name),
         }
     return rows
@@ -200,11 +204,12 @@ def measure_path(ct: Path, model: Path, device: str, repeats: int) -> dict[str, 
     }
 
 
-def goals(rows: dict[str, dict[str, float]], path: dict[str, Any] | None) -> list[tuple[str, float, float | None, str]]:
+def goals(rows: dict[str, dict[str, Any]], path: dict[str, Any] | None) -> list[tuple[str, float, float | None, str]]:
     """What is compared: words, figure, goal (at most; None: no goal), unit."""
 
     def ratio(a: str, b: str) -> float:
-        return rows[a]["seconds"] / rows[b]["seconds"]
+        pairs = zip(rows[a]["rounds"], rows[b]["rounds"], strict=True)
+        return statistics.median(x / y for x, y in pairs)
 
     table: list[tuple[str, float, float | None, str]] = [
         ("AttentionUNet, prepared / naive", ratio(OURS, NAIVE), 0.5, ""),
@@ -222,15 +227,15 @@ def goals(rows: dict[str, dict[str, float]], path: dict[str, Any] | None) -> lis
     return table
 
 
-def report(rows: dict[str, dict[str, float]], path: dict[str, Any] | None, device: torch.device, why_not: str) -> str:
+def report(rows: dict[str, dict[str, Any]], path: dict[str, Any] | None, device: torch.device, why_not: str) -> str:
     """The table as text."""
     from AGTraining.inference.device import describe
 
     line = "-" * 100
     title = f"Forward on {'×'.join(map(str, SHAPE))}, {describe(device)}, PyTorch {torch.__version__}"
-    text = [line, f"{title:<56}{'median s':>10}{'fastest s':>11}{'peak MiB':>11}{'GFLOP':>10}", line]
+    text = [line, f"{title:<56}{'median s':>10}{'CPU s':>11}{'peak MiB':>11}{'GFLOP':>10}", line]
     for name, row in rows.items():
-        figures = f"{row['seconds']:>10.3f}{row['fastest']:>11.3f}{row['peak_mib']:>11.0f}{row['gflop']:>10.1f}"
+        figures = f"{row['seconds']:>10.3f}{row['cpu_seconds']:>11.3f}{row['peak_mib']:>11.0f}{row['gflop']:>10.1f}"
         text.append(f"{name:<56}{figures}")
     text.append(line)
     if path is None:
@@ -256,8 +261,22 @@ def main() -> int:
     """Runs the benchmark; the hidden options are what its own child processes get."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N (default: cpu)")
-    parser.add_argument("--repeats", type=int, default=5, help="timed rounds of forward passes (default: 5)")
-    parser.add_argument("--path-repeats", type=int, default=3, help="runs of the whole path (default: 3)")
+    parser.add_argument(
+        "--repeats",
+        type=int,
+        default=5,
+        choices=range(1, 1001),
+        metavar="N",
+        help="timed rounds of forward passes (default: 5)",
+    )
+    parser.add_argument(
+        "--path-repeats",
+        type=int,
+        default=3,
+        choices=range(1, 1001),
+        metavar="N",
+        help="runs of the whole path (default: 3)",
+    )
     parser.add_argument("--ct", type=Path, default=CT, help=f"CT file (default: {CT})")
     parser.add_argument("--model", type=Path, help="bundle (default: the one that comes with the package)")
     parser.add_argument("--json", type=Path, help="also write all figures there")

@@ -9,21 +9,21 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
+from scipy import ndimage
 
 from AGTraining.bundle import Bundle, OutputLabel
 from AGTraining.errors import Cancelled, InputError
 from AGTraining.imaging.checks import check_volume
 from AGTraining.imaging.intensity import AIR_HU
-from AGTraining.imaging.resample import Grid, GridSampler, canonical_grid, resample
+from AGTraining.imaging.resample import Grid, canonical_grid, resample
 from AGTraining.imaging.volume import Volume
 from AGTraining.inference.components import body_box, keep_largest_components
-from AGTraining.inference.laterality import left_side, midline
 from AGTraining.inference.predict import Prediction, predict
+from AGTraining.inference.restore import mean_confidence, restore, split_pairs, winning_label
 
 MINIMUM_ORGAN_ML = 1.0
 LOW_CONFIDENCE = 0.75
 LARGEST_MODEL_GRID = 500_000_000
-SLAB_SLICES = 8
 
 ProgressCallback = Callable[[float, str], None]
 CancelCallback = Callable[[], bool]
@@ -145,18 +145,23 @@ def segment(
         )
         messages += prediction.messages
     with report.stage("Restoring the scan's resolution", 0.8, 0.94):
-        channels = _split_pairs(prediction, bundle, hounsfield, grid)
-        confidence = _confidence(channels)
-        labels = _restore(channels, grid, volume, report)
-        del channels
+        channels = split_pairs(prediction, bundle, hounsfield, grid)
+        winner = winning_label(channels)
+        confidence = mean_confidence(channels, winner)
+        labels = restore(channels, winner, grid, volume, report.step)
+        del channels, winner
     with report.stage("Measuring the organs", 0.94, 1.0):
         if options.largest_component:
             keep_largest_components(labels, MINIMUM_ORGAN_ML / volume.voxel_volume_ml)
         for label in bundle.info.output_labels:
             if label not in kept:
                 labels[labels == label.value] = 0
-        organs = tuple(_statistics(volume, labels, label, confidence[label.value - 1]) for label in kept)
-        messages += _organ_messages(volume, labels, organs)
+        found = enumerate(ndimage.find_objects(labels), 1)
+        boxes = {value: box for value, box in found if box is not None}
+        organs = tuple(
+            _statistics(volume, labels, boxes.get(label.value), label, confidence[label.value - 1]) for label in kept
+        )
+        messages += _organ_messages(volume, organs, boxes)
         attention = _attention_volumes(prediction, grid)
     return SegmentResult(
         Volume(labels, volume.ijk_to_world, volume.name),
@@ -205,109 +210,33 @@ def _model_image(volume: Volume, bundle: Bundle) -> tuple[Grid, np.ndarray]:
     return Grid((k, j, i), matrix), hounsfield
 
 
-def _split_pairs(prediction: Prediction, bundle: Bundle, hounsfield: np.ndarray, grid: Grid) -> list[np.ndarray]:
-    """Probabilities of the output labels, each (K, J, I): paired classes are split into right and left."""
-    channels: list[np.ndarray] = []
-    winner: np.ndarray | None = None
-    for index, organ in enumerate(bundle.info.classes):
-        p = prediction.probabilities[index]
-        if not organ.paired:
-            channels.append(p)
-            continue
-        if winner is None:
-            winner = _winner(list(prediction.probabilities))
-        left = left_side(winner == index + 1, midline(hounsfield, grid, winner > 0), grid)
-        channels += [np.where(left, np.float32(0), p), np.where(left, p, np.float32(0))]
-    return channels
-
-
-def _winner(channels: list[np.ndarray]) -> np.ndarray:
-    """uint8 map of the most probable channel, 1 and up; 0 where the background (what the others leave) is."""
-    best = np.ones(channels[0].shape, dtype=np.float32)
-    for p in channels:
-        best -= p
-    labels = np.zeros(best.shape, dtype=np.uint8)
-    for value, p in enumerate(channels, 1):
-        better = p > best
-        np.copyto(best, p, where=better)
-        labels[better] = value
-    return labels
-
-
-def _confidence(channels: list[np.ndarray]) -> list[float]:
-    """Mean probability of each channel where it wins; NaN where it never does."""
-    winner = _winner(channels)
-    means = []
-    for value, p in enumerate(channels, 1):
-        inside = p[winner == value]
-        means.append(float(inside.mean()) if inside.size else float("nan"))
-    return means
-
-
-def _restore(channels: list[np.ndarray], grid: Grid, volume: Volume, report: _Reporter) -> np.ndarray:
-    """The label map (K, J, I) uint8 on the volume's grid: probabilities are resampled, then compared.
-
-    Works through slabs of slices within the box that any organ can reach: where the background wins at all corners of
-    a model voxel it also wins at every point between them.
-    """
-    labels = np.zeros(volume.array.shape, dtype=np.uint8)
-    box = _reach(_winner(channels) > 0, grid, volume)
+def _statistics(
+    volume: Volume, labels: np.ndarray, box: tuple[slice, ...] | None, label: OutputLabel, confidence: float
+) -> OrganStatistics:
+    """The organ in numbers; box: where its label is, None where it is nowhere."""
     if box is None:
-        return labels
-    target = Grid.of(volume)
-    samplers = [GridSampler(p, grid, target, fill=0.0) for p in channels]
-    starts = range(box[0].start, box[0].stop, SLAB_SLICES)
-    for number, start in enumerate(starts):
-        slab = (slice(start, min(start + SLAB_SLICES, box[0].stop)), box[1], box[2])
-        labels[slab] = _winner([sampler.sample(slab) for sampler in samplers])
-        report.step((number + 1) / len(starts))
-    return labels
-
-
-def _reach(foreground: np.ndarray, grid: Grid, volume: Volume) -> tuple[slice, slice, slice] | None:
-    """The box of the volume's voxels that the foreground's box on the model's grid covers, with a voxel around it."""
-    if not foreground.any():
-        return None
-    ends = []
-    for axis in (2, 1, 0):
-        line = np.flatnonzero(foreground.any(axis=tuple(a for a in range(3) if a != axis)))
-        ends.append((line[0] - 1.0, line[-1] + 1.0))
-    corners = np.array([[i, j, k, 1.0] for i in ends[0] for j in ends[1] for k in ends[2]])
-    index = (corners @ (np.linalg.inv(volume.ijk_to_world) @ grid.ijk_to_world).T)[:, :3]
-    low = np.floor(index.min(axis=0)).astype(int)
-    high = np.ceil(index.max(axis=0)).astype(int) + 1
-    box = [slice(max(0, int(a)), min(n, int(b))) for a, b, n in zip(low, high, volume.size, strict=True)]
-    if any(s.start >= s.stop for s in box):
-        return None
-    return box[2], box[1], box[0]
-
-
-def _statistics(volume: Volume, labels: np.ndarray, label: OutputLabel, confidence: float) -> OrganStatistics:
-    total, sums, squares = 0, 0.0, 0.0
-    for k in range(labels.shape[0]):
-        # Slice by slice: no mask and no float copy of the whole scan.
-        values = volume.array[k][labels[k] == label.value].astype(np.float64)
-        total += values.size
-        sums += float(values.sum())
-        squares += float((values**2).sum())
-    if total == 0:
         return OrganStatistics(label, 0, 0.0, float("nan"), float("nan"), float("nan"))
-    mean = sums / total
-    sd = float(np.sqrt(max(0.0, squares / total - mean**2)))
-    return OrganStatistics(label, total, total * volume.voxel_volume_ml, mean, sd, confidence)
+    values = volume.array[box][labels[box] == label.value].astype(np.float64)
+    ml = values.size * volume.voxel_volume_ml
+    return OrganStatistics(label, values.size, ml, float(values.mean()), float(values.std()), confidence)
 
 
-def _organ_messages(volume: Volume, labels: np.ndarray, organs: tuple[OrganStatistics, ...]) -> list[str]:
-    missing = [organ.label.name for organ in organs if not organ.found]
+def _organ_messages(
+    volume: Volume, organs: tuple[OrganStatistics, ...], boxes: dict[int, tuple[slice, ...]]
+) -> list[str]:
     messages = []
+    missing = [organ.label.name for organ in organs if not organ.found]
     if missing:
         messages.append(f"{volume.name}: not found: {', '.join(missing)}.")
     unsure = [f"{o.label.name} ({o.confidence:.0%})" for o in organs if o.found and o.confidence < LOW_CONFIDENCE]
     if unsure:
         messages.append(f"{volume.name}: found with low confidence, check it: {', '.join(unsure)}.")
-    edges = [labels[0], labels[-1], labels[:, 0], labels[:, -1], labels[:, :, 0], labels[:, :, -1]]
-    touching = set(np.concatenate([np.unique(edge) for edge in edges]).tolist())
-    cut = [organ.label.name for organ in organs if organ.found and organ.label.value in touching]
+    cut = [
+        organ.label.name
+        for organ in organs
+        if organ.found
+        and any(s.start == 0 or s.stop == n for s, n in zip(boxes[organ.label.value], volume.array.shape, strict=True))
+    ]
     if cut:
         messages.append(
             f"{volume.name}: cut off at the edge of the scan, so the volume is too small: {', '.join(cut)}."

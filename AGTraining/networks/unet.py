@@ -115,7 +115,7 @@ class UNet3D(nn.Module):
         for n in reversed(range(len(self.decoder))):
             skip, alphas = self._gate(n, skips.pop(), gating)
             if attention:
-                coefficients.update({f"level{n + 1}.gate{m}": alpha for m, alpha in enumerate(alphas, 1)})
+                coefficients = {f"level{n + 1}.gate{m}": alpha for m, alpha in enumerate(alphas, 1)} | coefficients
             x = F.interpolate(x, scale_factor=2.0, mode="trilinear", align_corners=False)
             x = self.decoder[n](torch.cat((skip, x), dim=1))
             del skip
@@ -128,7 +128,6 @@ class UNet3D(nn.Module):
         logits = self.fuse(torch.cat(maps, dim=1)) if self.fuse is not None else maps[0]
         if not (attention or levels):
             return logits
-        coefficients = dict(sorted(coefficients.items()))
         return SegmentationOutput(logits, coefficients, tuple(maps) if levels else ())
 
 

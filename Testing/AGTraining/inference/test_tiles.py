@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -32,7 +34,7 @@ def test_tiles_cover_everything_with_overlap_on_the_coarsest_grid(size, tile):
     assert starts[0] == 0
     assert starts[-1] == max(0, size - tile)
     assert all(start % 16 == 0 for start in starts)
-    assert all(b - a <= tile * 0.75 for a, b in zip(starts, starts[1:], strict=False))
+    assert all(b - a <= tile * 0.75 for a, b in pairwise(starts))
 
 
 def test_tile_slices_cover_each_voxel():
