@@ -245,12 +245,12 @@ def test_nothing_found_is_said_and_still_a_result(
 def test_failed_case_leaves_nothing_behind(
     model: Path, scan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from AGTraining import batch
+    from AGTraining.evaluation import preview
 
     def fail(*arguments: object) -> None:
         raise ZeroDivisionError("no such slice")
 
-    monkeypatch.setattr(batch, "write_preview", fail)
+    monkeypatch.setattr(preview, "write_preview", fail)
     assert main(["segment", str(scan), "--model", str(model), "--out", str(tmp_path / "out")]) == 1
     assert list((tmp_path / "out").iterdir()) == []
     errors = capsys.readouterr().err
