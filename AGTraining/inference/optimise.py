@@ -25,7 +25,7 @@ from AGTraining.networks import AttentionUNet, GridAttentionGate, SegmentationOu
 from AGTraining.networks.attention_gate import SubGate
 from AGTraining.networks.unet import ConvBlock
 
-# Half a second of the finest decoder level on two CPU cores: how long a cancellation may have to wait.
+# Convolutions of the finest decoder level take a part of a second on two CPU cores: a cancellation waits for one.
 SLAB_VOXELS = 1_000_000
 
 
@@ -39,7 +39,7 @@ def prepare_for_inference(
 
     mixed_precision: True or False, or None to take it where the device is both safe and faster with it
         (`inference_dtype`).
-    check: called between the network's parts; what it raises (a cancellation) ends the forward pass.
+    check: called before each convolution; what it raises (a cancellation) ends the forward pass.
     Raises TypeError for a network that is neither a UNet3D nor an AttentionUNet: a subclass may compute something else.
     """
     if type(network) not in (UNet3D, AttentionUNet):
@@ -77,7 +77,6 @@ class InferenceUNet(nn.Module):
         self, network: UNet3D, device: torch.device, dtype: torch.dtype, check: Callable[[], None] | None = None
     ) -> None:
         super().__init__()
-        self._check = check or (lambda: None)
         self.in_channels = network.in_channels
         self.num_classes = network.num_classes
         self.divisor = network.divisor
@@ -100,6 +99,10 @@ class InferenceUNet(nn.Module):
             head.to(device, dtype if n == 0 else torch.float32) for n, head in enumerate(heads)
         )
         self.requires_grad_(False).eval()
+        if check is not None:
+            for module in self.modules():
+                if isinstance(module, nn.Conv3d):
+                    module.register_forward_pre_hook(lambda *_: check())
 
     @torch.no_grad()
     def forward(self, x: Tensor, attention: bool = False) -> Tensor | SegmentationOutput:
@@ -115,7 +118,6 @@ class InferenceUNet(nn.Module):
         x = x.to(dtype=self.dtype, memory_format=self.memory_format)
         skips: list[Tensor] = []
         for n, encoder in enumerate(self.encoder):
-            self._check()
             x = encoder(x if n == 0 else F.max_pool3d(x, 2))
             skips.append(x)
         skips.pop()
@@ -123,7 +125,6 @@ class InferenceUNet(nn.Module):
         coefficients: dict[str, Tensor] = {}
         maps: list[Tensor] = []
         for n in reversed(range(1, len(self.decoder))):
-            self._check()
             skip = skips.pop()
             if len(self.gates):
                 skip, alpha = self.gates[n - 1](skip, gating)
@@ -150,7 +151,6 @@ class InferenceUNet(nn.Module):
         # Even, so that a slab starts on a row of the coarser level.
         rows = max(2, SLAB_VOXELS // (n * height * width) // 2 * 2)
         for start in range(0, depth, rows):
-            self._check()
             stop = min(start + rows, depth)
             # Two rows around the slab feed its two convolutions; the outermost of what they give is dropped.
             low, high = max(0, start - 2), min(depth, stop + 2)
