@@ -39,6 +39,8 @@ class OrganClass(BaseModel):
     """A foreground class of a network, with SNOMED CT codes as in Slicer's General Anatomy list.
 
     paired: the class holds a left and a right organ, which are told apart by anatomy after the network.
+    usual_ml: smallest and largest volume in nearly all adults (of one side, when paired); beyond it the user is asked
+        to check the result.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -50,6 +52,7 @@ class OrganClass(BaseModel):
     type_meaning: str
     color: tuple[ColorChannel, ColorChannel, ColorChannel]
     paired: bool = False
+    usual_ml: tuple[float, float] | None = None
 
 
 class OutputLabel(NamedTuple):
@@ -65,6 +68,7 @@ class OutputLabel(NamedTuple):
     modifier_code: str | None
     modifier_meaning: str | None
     color: tuple[int, int, int]
+    usual_ml: tuple[float, float] | None = None
 
 
 class BundleInfo(BaseModel):
@@ -111,6 +115,7 @@ class BundleInfo(BaseModel):
                         code,
                         meaning,
                         organ.color,
+                        organ.usual_ml,
                     )
                 )
         return tuple(labels)
@@ -201,6 +206,9 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> Bundle:
             f"{path}: the weights do not fit the network {info.network} that it names ({reason})."
         ) from error
     _check_classes(path, network, info)
+    for name, weight in network.state_dict().items():
+        if weight.is_floating_point() and not bool(torch.isfinite(weight).all()):
+            raise BundleError(f"{path}: weight '{name}' is not finite; the model cannot be used.")
     network.eval().requires_grad_(False)
     device = torch.device(device)
     return Bundle(info, network.to(device), device, path)
@@ -239,6 +247,8 @@ def _info(path: Path, metadata: Mapping[str, str] | None) -> BundleInfo:
 
 
 def _check_classes(path: Path, network: nn.Module, info: BundleInfo) -> None:
+    if getattr(network, "in_channels", 1) != 1:
+        raise BundleError(f"{path}: its network takes {network.in_channels} images at once; only one is supported.")
     outputs, expected = getattr(network, "num_classes", None), len(info.classes) + 1
     if info.task == "segmentation" and outputs != expected:
         raise BundleError(

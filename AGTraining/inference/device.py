@@ -18,8 +18,10 @@ def choose_device(name: str = "auto") -> torch.device:
     """
     if name == "auto":
         if torch.cuda.is_available():
-            free = [torch.cuda.mem_get_info(index)[0] for index in range(torch.cuda.device_count())]
-            return torch.device("cuda", free.index(max(free)))
+            free = {index: _free_gpu_bytes(index) for index in range(torch.cuda.device_count())}
+            best = max(free, key=lambda index: free[index])
+            if free[best] > 0:
+                return torch.device("cuda", best)
         if torch.backends.mps.is_available():
             return torch.device("mps")
         return torch.device("cpu")
@@ -44,19 +46,38 @@ def choose_device(name: str = "auto") -> torch.device:
 def has_native_bfloat16(device: torch.device) -> bool:
     """Whether bfloat16 arithmetic is in the CPU's or GPU's hardware (elsewhere it is emulated, and slow)."""
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    if device.type == "cpu":
-        return any(
-            getattr(torch.cpu, query, lambda: False)()
-            for query in ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
-        )
-    return False
+        return torch.version.hip is not None or torch.cuda.get_device_capability(device)[0] >= 8
+    return device.type == "cpu" and _cpu_computes_bfloat16()
+
+
+def _cpu_computes_bfloat16() -> bool:
+    """Whether the CPU has bfloat16 arithmetic (AVX512-BF16 or AMX) and oneDNN is there to use it.
+
+    `torch.ops.mkldnn._is_mkldnn_bf16_supported` says yes for every AVX-512 CPU, where bfloat16 is emulated and slow.
+    """
+    if not torch.backends.mkldnn.is_available():
+        return False
+    query = getattr(torch.cpu, "get_capabilities", None)  # since PyTorch 2.11
+    if query is not None:
+        capabilities = query()
+        return any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16"))
+    older = (getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
+    return any(supported is not None and supported() for supported in older)
+
+
+def _free_gpu_bytes(index: int) -> int:
+    """Free memory of a CUDA device, with what PyTorch holds but does not use; 0 when the device does not answer."""
+    try:
+        free = int(torch.cuda.mem_get_info(index)[0])
+    except RuntimeError:
+        return 0
+    return free + int(torch.cuda.memory_reserved(index) - torch.cuda.memory_allocated(index))
 
 
 def free_memory_bytes(device: torch.device) -> int:
     """Memory that can be taken now without harm: free GPU memory, or the RAM that the system calls available."""
     if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0])
+        return _free_gpu_bytes(device.index or 0)
     if device.type == "mps":
         return int(torch.mps.recommended_max_memory() - torch.mps.current_allocated_memory())
     return _available_ram_bytes()

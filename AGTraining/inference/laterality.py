@@ -14,8 +14,8 @@ STRADDLING_ML = 10.0
 SPINE_REACH_MM = 60.0
 
 
-def midline(hounsfield: np.ndarray, grid: Grid, organs: np.ndarray | None = None) -> np.ndarray:
-    """The x (LPS, mm) of the patient's midline at each axial slice, (K,).
+def midline(hounsfield: np.ndarray, grid: Grid, organs: np.ndarray | None = None) -> tuple[np.ndarray, bool]:
+    """The x (LPS, mm) of the patient's midline at each axial slice, (K,), and whether the spine gave it.
 
     hounsfield: (K, J, I) on a canonical grid. organs: (K, J, I) bool, what is known not to be bone (enhanced kidneys
     are as bright). The spine where its bone can be seen (within 60 mm of the body's middle, in the posterior half),
@@ -41,16 +41,15 @@ def midline(hounsfield: np.ndarray, grid: Grid, organs: np.ndarray | None = None
         if bone.sum() * grid.spacing[0] * grid.spacing[1] > 200:
             spine[k] = np.average(x[near], weights=bone)
     centre = (x[0] + x[-1]) / 2
-    best = np.where(np.isfinite(spine), spine, middle)
-    if np.isfinite(spine).sum() >= 3:
-        # Where the spine is seen in some slices, the body's middle (which cut-off fields of view shift) is not needed.
-        best = spine
+    # Where the spine is seen in some slices, the body's middle (which cut-off fields of view shift) is not needed.
+    seen = bool(np.isfinite(spine).sum() >= 3)
+    best = spine if seen else middle
     known = np.flatnonzero(np.isfinite(best))
     if known.size == 0:
-        return np.full(slices, centre)
+        return np.full(slices, centre), False
     filled = np.interp(np.arange(slices), known, best[known])
     window = max(1, int(30 / grid.spacing[2]) | 1)
-    return np.asarray(ndimage.median_filter(filled, size=window, mode="nearest"))
+    return np.asarray(ndimage.median_filter(filled, size=window, mode="nearest")), seen
 
 
 def left_side(mask: np.ndarray, midline_x: np.ndarray, grid: Grid) -> np.ndarray:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from AGTraining.bundle import Bundle
-from AGTraining.errors import DeviceError
+from AGTraining.errors import BundleError, DeviceError
 from AGTraining.inference.device import GIB, choose_device, describe, free_memory_bytes
 from AGTraining.inference.optimise import inference_dtype, prepare_for_inference
 from AGTraining.inference.tiles import gaussian_window, pad_to_multiple, tile_slices
@@ -54,8 +54,9 @@ def predict(
     """Class probabilities and attention of z-scores on the model's grid, (K, J, I) float32.
 
     step(fraction, detail): progress after each tile; check(): called within tiles; both may raise Cancelled.
-    When a GPU runs out of memory, smaller tiles are tried, then the CPU, and a message says so.
-    Raises DeviceError when the memory does not even hold the smallest tile.
+    When a device runs out of memory, smaller tiles are tried; when a GPU fails for good, the CPU is; where half
+    precision overflows, full precision is. A message says so.
+    Raises DeviceError when the memory does not even hold the smallest tile, BundleError when the network gives NaN.
     """
     chosen = choose_device(device)
     network = bundle.network
@@ -64,27 +65,48 @@ def predict(
     axes = tuple("zyx".index(axis) for axis in bundle.info.mirror_axes) if mirror else ()
     if mirror and not axes:
         messages.append(f"The model {bundle.info.name} was not trained with mirrored images; mirroring was left out.")
-    shrink = 1
+    mixed: bool | None = None
+    tile = _tile(image.shape, tile_size, network, chosen)
     while True:
-        tile = _tile(image.shape, tile_size, network, chosen, shrink)
+        result, failure = None, ""
         try:
-            run = _Run(image, network, chosen, tile, attention, axes, step, check)
-            return run.result(messages)
-        except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-            if not _is_out_of_memory(error):
+            result = _Run(image, network, chosen, tile, attention, axes, step, check, mixed).result()
+        except _NotFiniteError:
+            if inference_dtype(chosen, mixed) == torch.float32:
+                raise BundleError(
+                    f"{bundle.path.name}: the model computes no finite numbers for this image; use another model."
+                ) from None
+            mixed = False
+            messages.append(f"{describe(chosen)}: half precision gave no finite numbers; full precision was used.")
+        except (MemoryError, RuntimeError) as error:
+            if not _is_out_of_memory(error) and chosen.type == "cpu":
                 raise
-        # Outside the except clause: there the error's traceback would keep the tensors alive.
+            failure = "memory" if _is_out_of_memory(error) else " ".join(str(error).split())[:150]
+        # Outside the except clauses: there the error's traceback would keep the tensors alive.
         _free(chosen)
-        if all(n <= SMALLEST_TILE for n in tile):
+        if result is not None:
+            if attention != "none" and not result.attention:
+                messages.append(f"The model {bundle.info.name} has no attention gates; no attention maps were made.")
+            return replace(result, messages=tuple(dict.fromkeys(messages)))
+        if failure == "memory":
+            smaller = _smaller(tile, network.divisor)
+            if smaller != tile:
+                tile = smaller
+                messages.append(f"{describe(chosen)} ran out of memory; smaller tiles were used.")
+                continue
             if chosen.type == "cpu":
                 raise DeviceError(
                     f"Too little memory even for a tile of {' × '.join(map(str, tile))} voxels; close other programs."
                 )
-            messages.append(f"{describe(chosen)} has too little free memory; the CPU was used instead.")
-            chosen, shrink, tile_size = torch.device("cpu"), 1, None
-        else:
-            messages.append(f"{describe(chosen)} ran out of memory with tiles of {tile}; smaller ones were used.")
-            shrink, tile_size = shrink * 2, None
+            failure = "too little free memory"
+        if failure:
+            messages.append(f"{describe(chosen)} could not run the network ({failure}); the CPU was used instead.")
+            chosen = torch.device("cpu")
+            tile = _tile(image.shape, tile_size, network, chosen)
+
+
+class _NotFiniteError(ArithmeticError):
+    """The network gave NaN."""
 
 
 class _Run:
@@ -100,10 +122,11 @@ class _Run:
         mirror_axes: tuple[int, ...],
         step: Step,
         check: Callable[[], None],
+        mixed: bool | None,
     ) -> None:
         self.device = device
         self.divisor = network.divisor
-        self.network = prepare_for_inference(network, device, check=check)
+        self.network = prepare_for_inference(network, device, mixed, check)
         self.size = image.shape
         self.attention = attention
         self.normalised = getattr(network, "normalisation", "sigmoid") == "sigmoid"
@@ -118,7 +141,7 @@ class _Run:
         self.maps: dict[str, np.ndarray] = {}
 
     @torch.inference_mode()
-    def result(self, messages: list[str]) -> Prediction:
+    def result(self) -> Prediction:
         window = gaussian_window(self.tile)
         total = np.zeros(self.padded.shape[2:], dtype=np.float32) if self.sum is not None else None
         probabilities = None
@@ -134,7 +157,7 @@ class _Run:
             self.sum /= total
             probabilities = self.sum
         cropped = np.ascontiguousarray(probabilities[(slice(None), *self.crop)])
-        return Prediction(cropped, self._finished_maps(), describe(self.device), tuple(messages))
+        return Prediction(cropped, self._finished_maps(), describe(self.device))
 
     def _tile(self, x: Tensor) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         """Foreground probabilities (classes - 1, K, J, I) and coefficients by name, means over mirrored images."""
@@ -149,6 +172,9 @@ class _Run:
                 alpha = alpha.flip(flipped) if flipped else alpha
                 maps[name] = maps[name] + alpha if name in maps else alpha
         assert probabilities is not None
+        # NaN would lose every comparison and pass for "nothing found".
+        if not bool(torch.isfinite(probabilities.sum())):
+            raise _NotFiniteError
         count = len(self.mirrors)
         if count > 1:
             probabilities = probabilities / count
@@ -193,7 +219,7 @@ class _Run:
 
 
 def _tile(
-    size: Sequence[int], wanted: Sequence[int] | None, network: UNet3D, device: torch.device, shrink: int
+    size: Sequence[int], wanted: Sequence[int] | None, network: UNet3D, device: torch.device
 ) -> tuple[int, int, int]:
     """Tile size (K, J, I), multiples of the network's divisor, never larger than the padded image."""
     divisor = network.divisor
@@ -204,12 +230,21 @@ def _tile(
     budget = free_memory_bytes(device) * SHARE_OF_FREE_MEMORY
     if device.type == "cpu":
         budget = min(budget, CPU_TILE_BYTES)
-    voxels = budget / bytes_per_voxel(network, inference_dtype(device)) / shrink
+    voxels = budget / bytes_per_voxel(network, inference_dtype(device))
     tile = list(padded)
     while np.prod([float(n) for n in tile]) > voxels and max(tile) > SMALLEST_TILE:
         longest = tile.index(max(tile))
         tile[longest] = max(min(SMALLEST_TILE, tile[longest]), tile[longest] - divisor)
     return tile[0], tile[1], tile[2]
+
+
+def _smaller(tile: tuple[int, int, int], divisor: int) -> tuple[int, int, int]:
+    """The tile with its longest side halved, but not below the smallest tile; the same where that is reached."""
+    sides = list(tile)
+    longest = sides.index(max(sides))
+    half = -(-sides[longest] // 2 // divisor) * divisor
+    sides[longest] = min(sides[longest], max(SMALLEST_TILE, half))
+    return sides[0], sides[1], sides[2]
 
 
 def bytes_per_voxel(network: UNet3D, dtype: torch.dtype) -> float:
@@ -225,7 +260,18 @@ def _is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
     text = str(error).lower()
-    return "out of memory" in text or "can't allocate memory" in text or "not enough memory" in text
+    # PyTorch's own allocators, cuDNN and cuBLAS, and Metal each have their words.
+    return any(
+        words in text
+        for words in (
+            "out of memory",
+            "can't allocate memory",
+            "not enough memory",
+            "alloc_failed",
+            "unable to find an engine",
+            "invalid buffer size",
+        )
+    )
 
 
 def _free(device: torch.device) -> None:

@@ -15,9 +15,15 @@ from AGTraining.inference.predict import Prediction
 SLAB_SLICES = 8
 
 
-def split_pairs(prediction: Prediction, bundle: Bundle, hounsfield: np.ndarray, grid: Grid) -> list[np.ndarray]:
-    """Probabilities of the output labels, each (K, J, I): paired classes are split into right and left."""
+def split_pairs(
+    prediction: Prediction, bundle: Bundle, hounsfield: np.ndarray, grid: Grid
+) -> tuple[list[np.ndarray], bool]:
+    """Probabilities of the output labels, each (K, J, I): paired classes are split into right and left.
+
+    Also returns whether the sides are certain: nothing to split, or the spine was seen.
+    """
     channels: list[np.ndarray] = []
+    certain = True
     winner: np.ndarray | None = None
     for index, organ in enumerate(bundle.info.classes):
         p = prediction.probabilities[index]
@@ -26,9 +32,12 @@ def split_pairs(prediction: Prediction, bundle: Bundle, hounsfield: np.ndarray, 
             continue
         if winner is None:
             winner = winning_label(list(prediction.probabilities))
-        left = left_side(winner == index + 1, midline(hounsfield, grid, winner > 0), grid)
+        mask = winner == index + 1
+        middle, spine_seen = midline(hounsfield, grid, winner > 0)
+        certain &= spine_seen or not mask.any()
+        left = left_side(mask, middle, grid)
         channels += [np.where(left, np.float32(0), p), np.where(left, p, np.float32(0))]
-    return channels
+    return channels, certain
 
 
 def winning_label(channels: list[np.ndarray]) -> np.ndarray:

@@ -145,7 +145,11 @@ def segment(
         )
         messages += prediction.messages
     with report.stage("Restoring the scan's resolution", 0.8, 0.94):
-        channels = split_pairs(prediction, bundle, hounsfield, grid)
+        channels, sides_certain = split_pairs(prediction, bundle, hounsfield, grid)
+        if not sides_certain:
+            messages.append(
+                f"{volume.name}: no spine was seen, so left and right were told by the middle of the body; check them."
+            )
         winner = winning_label(channels)
         confidence = mean_confidence(channels, winner)
         labels = restore(channels, winner, grid, volume, report.step)
@@ -179,6 +183,8 @@ def _kept_labels(bundle: Bundle, organs: tuple[str, ...] | None) -> tuple[Output
         raise InputError(f"{bundle.path.name}: this model finds {bundle.info.task}; choose one that segments.")
     if organs is None:
         return labels
+    if not organs:
+        raise InputError("No organ was chosen; choose at least one.")
     unknown = [name for name in organs if name not in {label.name for label in labels}]
     if unknown:
         known = ", ".join(label.name for label in labels)
@@ -231,6 +237,13 @@ def _organ_messages(
     unsure = [f"{o.label.name} ({o.confidence:.0%})" for o in organs if o.found and o.confidence < LOW_CONFIDENCE]
     if unsure:
         messages.append(f"{volume.name}: found with low confidence, check it: {', '.join(unsure)}.")
+    odd = [
+        f"{o.label.name} ({o.volume_ml:.0f} ml)"
+        for o in organs
+        if o.found and o.label.usual_ml and not o.label.usual_ml[0] <= o.volume_ml <= o.label.usual_ml[1]
+    ]
+    if odd:
+        messages.append(f"{volume.name}: unusual volume, check it: {', '.join(odd)}.")
     cut = [
         organ.label.name
         for organ in organs

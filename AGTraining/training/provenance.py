@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import AGTraining
+from AGTraining import bundle
 from AGTraining.data.dataset import read_dataset
 from AGTraining.data.samples import file_fingerprint
 from AGTraining.training.config import SourceSettings, TrainingConfig
@@ -35,8 +36,13 @@ def fixed_settings(config: TrainingConfig) -> dict[str, str]:
 def describe_run(config: TrainingConfig, epochs: int) -> dict[str, Any]:
     """The provenance of a bundle: data with licences, commit, date, seed and settings."""
     datasets = [read_dataset(source.dataset) for source in config.training]
+    start = None
+    if config.initial_weights is not None:
+        info = bundle.read_info(config.initial_weights)
+        start = {"name": info.name, "file": file_fingerprint(config.initial_weights), "provenance": info.provenance}
     return {
         "training": config.provenance,
+        "initial_weights": start,
         "data": [
             {"name": dataset.name, "licence": dataset.licence, "cases": [case.name for case in dataset.cases]}
             for dataset in datasets

@@ -56,7 +56,7 @@ class Trainer:
         self.best = -1.0
         self.history: list[dict[str, Any]] = []
         self._fixed: dict[str, str] = {}
-        self._amp = config.mixed_precision and (self.device.type == "cuda" or has_native_bfloat16(self.device))
+        self._amp = config.mixed_precision and has_native_bfloat16(self.device)
 
     @property
     def folder(self) -> Path:

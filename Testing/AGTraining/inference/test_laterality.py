@@ -41,7 +41,7 @@ def add_spine(hounsfield: np.ndarray, grid: Grid, at: np.ndarray | float) -> Non
 
 def test_midline_is_the_body_middle_where_no_bone_is_seen():
     grid = make_grid()
-    assert np.allclose(midline(body(grid, middle=25.0), grid), 25.0, atol=4)
+    assert np.allclose(midline(body(grid, middle=25.0), grid)[0], 25.0, atol=4)
 
 
 def test_midline_follows_the_spine_of_a_scoliosis():
@@ -49,7 +49,15 @@ def test_midline_follows_the_spine_of_a_scoliosis():
     hounsfield = body(grid)
     curve = 25 * np.sin(np.linspace(0, np.pi, SHAPE[0]))
     add_spine(hounsfield, grid, curve)
-    assert np.abs(midline(hounsfield, grid) - curve).max() < 6
+    assert np.abs(midline(hounsfield, grid)[0] - curve).max() < 6
+
+
+def test_midline_says_whether_it_saw_the_spine():
+    grid = make_grid()
+    hounsfield = body(grid)
+    assert midline(hounsfield, grid)[1] is False
+    add_spine(hounsfield, grid, 0.0)
+    assert midline(hounsfield, grid)[1] is True
 
 
 def test_midline_is_the_spine_in_a_cut_off_field_of_view():
@@ -58,7 +66,7 @@ def test_midline_is_the_spine_in_a_cut_off_field_of_view():
     add_spine(hounsfield, grid, 0.0)
     # The patient's right side was not scanned beyond x = -80 mm: the middle of what is left is 35 mm off.
     hounsfield[:, :, world(grid)[0][0, 0] < -80] = -1000
-    assert np.abs(midline(hounsfield, grid)).max() < 4
+    assert np.abs(midline(hounsfield, grid)[0]).max() < 4
 
 
 def test_midline_is_not_drawn_to_a_bright_kidney():
@@ -66,12 +74,12 @@ def test_midline_is_not_drawn_to_a_bright_kidney():
     hounsfield = body(grid)
     kidney = ball(grid, (45.0, 40.0, 80.0), 28.0)
     hounsfield[kidney] = 260
-    assert np.abs(midline(hounsfield, grid, organs=kidney)).max() < 4
+    assert np.abs(midline(hounsfield, grid, organs=kidney)[0]).max() < 4
 
 
 def test_midline_of_an_empty_scan_is_its_centre():
     grid = make_grid()
-    assert np.allclose(midline(np.full(SHAPE, -1000, np.float32), grid), 0.0, atol=SPACING)
+    assert np.allclose(midline(np.full(SHAPE, -1000, np.float32), grid)[0], 0.0, atol=SPACING)
 
 
 @pytest.mark.parametrize("x", [-60.0, 60.0])

@@ -204,8 +204,7 @@ def test_check_can_end_the_forward_pass_anywhere() -> None:
 
 @pytest.mark.parametrize("native", [True, False])
 def test_a_cpu_takes_bfloat16_only_where_it_computes_with_it(monkeypatch: pytest.MonkeyPatch, native: bool) -> None:
-    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: native)
-    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_f": True, "avx512_bf16": native}, raising=False)
     assert inference_dtype(CPU) == (torch.bfloat16 if native else torch.float32)
     assert inference_dtype(CPU, mixed_precision=False) == torch.float32
     assert inference_dtype(CPU, mixed_precision=True) == torch.bfloat16

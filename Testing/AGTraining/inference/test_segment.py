@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 import torch
 
-from AGTraining.errors import Cancelled, DeviceError, InputError
+from AGTraining.bundle import Bundle
+from AGTraining.errors import BundleError, Cancelled, DeviceError, InputError
 from AGTraining.imaging.volume import Volume
 from AGTraining.inference import predict as predict_module
 from AGTraining.inference.segment import SegmentOptions, segment
+from AGTraining.networks import UNet3D
 from Testing.AGTraining.inference.synthetic import (
     ALL_AXES,
     ORGANS,
@@ -111,6 +113,8 @@ def test_only_the_wanted_organs_are_kept(bundle):
     result = segment(patient(*RIGHT_HANDED), bundle, SegmentOptions(device="cpu", organs=("left kidney",)))
     assert set(np.unique(result.labels.array)) == {0, 4}
     assert [organ.label.name for organ in result.organs] == ["left kidney"]
+    with pytest.raises(InputError, match="No organ was chosen"):
+        segment(patient(*RIGHT_HANDED), bundle, SegmentOptions(organs=()))
     with pytest.raises(InputError, match="no organ 'liver'.*left kidney"):
         segment(patient(*RIGHT_HANDED), bundle, SegmentOptions(organs=("liver",)))
 
@@ -210,12 +214,12 @@ def test_cancelling_works_within_a_tile():
 def test_too_little_memory_takes_smaller_tiles_and_says_so(bundle, monkeypatch):
     real = predict_module.prepare_for_inference
 
-    def stingy(network, device, **arguments):
-        prepared = real(network, device, **arguments)
+    def stingy(*arguments):
+        prepared = real(*arguments)
         forward = prepared.forward
 
         def limited(x, attention=False):
-            if x[0, 0].numel() > 64**3:
+            if x[0, 0].numel() > 64 * 64 * 80:
                 raise torch.OutOfMemoryError("CUDA out of memory.")
             return forward(x, attention)
 
@@ -227,17 +231,94 @@ def test_too_little_memory_takes_smaller_tiles_and_says_so(bundle, monkeypatch):
     expected = segment(volume, fine, CPU).labels.array
     monkeypatch.setattr(predict_module, "prepare_for_inference", stingy)
     result = segment(volume, fine, CPU)
-    assert any("smaller ones were used" in message for message in result.messages)
+    assert any("smaller tiles were used" in message for message in result.messages)
     assert np.mean(result.labels.array != expected) < 1e-3
 
 
 def test_no_memory_at_all_is_one_clear_sentence(bundle, monkeypatch):
-    def none(network, device, **arguments):
+    def none(*arguments):
         raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes.")
 
     monkeypatch.setattr(predict_module, "prepare_for_inference", none)
     with pytest.raises(DeviceError, match="Too little memory even for a tile"):
         segment(patient(*RIGHT_HANDED), bundle, CPU)
+
+
+def broken(monkeypatch, forward):
+    """Lets prepared networks give what `forward(logits, device, mixed)` makes of their logits."""
+    real = predict_module.prepare_for_inference
+
+    def prepare(network, device, mixed=None, check=None):
+        prepared = real(network, "cpu", False, check)
+        inner = prepared.forward
+        prepared.forward = lambda x, attention=False: forward(inner(x.cpu(), attention), device, mixed)
+        return prepared
+
+    monkeypatch.setattr(predict_module, "prepare_for_inference", prepare)
+    monkeypatch.setattr(
+        predict_module, "inference_dtype", lambda device, mixed=None: torch.float32 if mixed is False else torch.float16
+    )
+
+
+def test_overflow_in_half_precision_is_repeated_in_full(bundle, monkeypatch):
+    expected = segment(patient(*RIGHT_HANDED), bundle, CPU).labels.array
+    broken(monkeypatch, lambda logits, device, mixed: logits if mixed is False else logits * float("nan"))
+    result = segment(patient(*RIGHT_HANDED), bundle, CPU)
+    assert any("full precision was used" in message for message in result.messages)
+    assert np.mean(result.labels.array != expected) < 1e-3
+
+
+def test_a_network_that_gives_nan_is_an_error_and_not_an_empty_result(bundle, monkeypatch):
+    broken(monkeypatch, lambda logits, device, mixed: logits * float("nan"))
+    with pytest.raises(BundleError, match="no finite numbers"):
+        segment(patient(*RIGHT_HANDED), bundle, CPU)
+
+
+@pytest.mark.parametrize("reason", ["no kernel image is available for execution", "CUDNN_STATUS_ALLOC_FAILED"])
+def test_a_gpu_that_fails_hands_over_to_the_cpu(bundle, monkeypatch, reason):
+    expected = segment(patient(*RIGHT_HANDED), bundle, CPU).labels.array
+
+    def fail(logits, device, mixed):
+        if device.type != "cpu":
+            raise RuntimeError(reason)
+        return logits
+
+    broken(monkeypatch, fail)
+    monkeypatch.setattr(predict_module, "choose_device", lambda name: torch.device("mps"))
+    monkeypatch.setattr(predict_module, "free_memory_bytes", lambda device: 2**31)
+    monkeypatch.setattr(predict_module, "_free", lambda device: None)
+    monkeypatch.setattr(predict_module._Run, "_forward", forward_on_cpu)
+    result = segment(patient(*RIGHT_HANDED), bundle, SegmentOptions())
+    assert any("the CPU was used instead" in message for message in result.messages)
+    assert result.device.startswith("CPU")
+    assert np.mean(result.labels.array != expected) < 1e-3
+
+
+def forward_on_cpu(run, x):
+    """As `_Run._forward`, without moving x to a device that this machine does not have."""
+    return torch.softmax(run.network(x), dim=1)[:, 1:], {}
+
+
+def test_a_network_without_gates_says_that_there_is_no_attention(bundle):
+    network = UNet3D(features=(2, 2, 2)).eval()
+    plain = Bundle(bundle.info.model_copy(update={"network": "UNet3D"}), network, bundle.device, bundle.path)
+    result = segment(patient(*RIGHT_HANDED), plain, SegmentOptions(device="cpu", attention="levels"))
+    assert any("no attention gates" in message for message in result.messages)
+
+
+def test_sides_told_without_a_spine_are_reported(bundle):
+    messages = segment(patient(*RIGHT_HANDED), bundle, CPU).messages
+    assert any("no spine was seen" in message for message in messages)
+    without_kidneys = segment(patient(*RIGHT_HANDED, organs=("spleen",)), bundle, CPU).messages
+    assert not any("no spine was seen" in message for message in without_kidneys)
+
+
+def test_an_unusual_volume_is_reported(bundle):
+    spleen = bundle.info.classes[1].model_copy(update={"usual_ml": (300.0, 800.0)})
+    info = bundle.info.model_copy(update={"classes": [bundle.info.classes[0], spleen, bundle.info.classes[2]]})
+    result = segment(patient(*RIGHT_HANDED), Bundle(info, bundle.network, bundle.device, bundle.path), CPU)
+    assert any("unusual volume, check it: spleen" in message for message in result.messages)
+    assert not any("unusual volume" in message for message in segment(patient(*RIGHT_HANDED), bundle, CPU).messages)
 
 
 def test_two_threads_may_segment_at_once(bundle):

@@ -109,9 +109,17 @@ def test_tiles_shrink_with_the_memory_at_hand(monkeypatch):
     sizes = []
     for gib in (8.0, 1.0, 0.25):
         monkeypatch.setattr(predict_module, "free_memory_bytes", lambda device, gib=gib: int(gib * 2**30))
-        tile = predict_module._tile((500, 200, 180), None, network, torch.device("cpu"), 1)
+        tile = predict_module._tile((500, 200, 180), None, network, torch.device("cpu"))
         assert all(n % 16 == 0 for n in tile)
         sizes.append(np.prod(tile))
     assert sizes == sorted(sizes, reverse=True)
     assert sizes[0] > sizes[2]
-    assert predict_module._tile((78, 180, 180), None, network, torch.device("cpu"), 10**9) == (64, 64, 64)
+
+
+def test_a_failed_tile_is_halved_down_to_the_smallest():
+    tiles = [(96, 176, 208)]
+    while predict_module._smaller(tiles[-1], 16) != tiles[-1]:
+        tiles.append(predict_module._smaller(tiles[-1], 16))
+    assert tiles[1] == (96, 176, 112)
+    assert tiles[-1] == (64, 64, 64)
+    assert predict_module._smaller((32, 48, 64), 16) == (32, 48, 64)
