@@ -12,7 +12,9 @@ from typing import Any
 from AGTraining.bundle import Bundle
 from AGTraining.imaging.files import image_suffix, read_volume_with_messages, write_volume
 from AGTraining.imaging.upright import is_sheared, upright
-from AGTraining.inference.outputs import case_folder, finite_or_none, require_free, write_case
+from AGTraining.imaging.volume import Volume
+from AGTraining.inference.case_folder import case_folder, require_apart, require_free, require_writable
+from AGTraining.inference.outputs import finite_or_none, write_case
 from AGTraining.inference.segment import OrganStatistics, SegmentOptions, segment
 
 
@@ -109,6 +111,28 @@ def _name_parts(path: Path) -> list[str]:
     return [*folders, name or "image"]
 
 
+def require_place(case: Case, out: Path, overwrite: bool) -> None:
+    """Raises InputError, before any work, when the results of the case cannot or must not go into `out/<case>`."""
+    require_apart([case.path], out, [case.name])
+    require_free(out / case.name, overwrite)
+    require_writable(out, case.name)
+
+
+def read_case(case: Case) -> tuple[Volume, tuple[str, ...], bool]:
+    """The scan, messages on it, and whether it was sheared: it was then resampled upright, and is a result itself.
+
+    Raises InputError.
+    """
+    volume, messages = read_volume_with_messages(case.path)
+    if not is_sheared(volume):
+        return volume, messages, False
+    message = (
+        f"{case.path}: its slices are sheared, which image files cannot hold; it was resampled upright, and the "
+        f"results lie on {case.name}_ct.nii.gz."
+    )
+    return upright(volume), (*messages, message), True
+
+
 def segment_case(
     case: Case,
     bundle: Bundle,
@@ -126,16 +150,9 @@ def segment_case(
     from AGTraining.evaluation.preview import write_preview
 
     report = CaseReport(case.name, str(case.path), out / case.name)
-    require_free(report.folder, overwrite)
+    require_place(case, out, overwrite)
     start = time.perf_counter()
-    volume, messages = read_volume_with_messages(case.path)
-    sheared = is_sheared(volume)
-    if sheared:
-        volume = upright(volume)
-        messages += (
-            f"{case.path}: its slices are sheared, which image files cannot hold; it was resampled upright, and the "
-            f"results lie on {case.name}_ct.nii.gz.",
-        )
+    volume, messages, sheared = read_case(case)
     seconds = {"read": time.perf_counter() - start}
     result = segment(volume, bundle, options, progress=progress)
     seconds |= result.seconds

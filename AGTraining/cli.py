@@ -17,7 +17,13 @@ from typing import TYPE_CHECKING, Any
 
 from AGTraining import __version__
 from AGTraining.errors import AGTrainingError, InputError
-from AGTraining.terminal import progress_bar, stdout_kept_for_json
+from AGTraining.terminal import (
+    attention_maps,
+    print_anything,
+    progress_bar,
+    spell_out_attention,
+    stdout_kept_for_json,
+)
 
 if TYPE_CHECKING:
     from AGTraining.batch import Case, CaseReport
@@ -29,7 +35,8 @@ INTERRUPTED = 130
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a verb; returns the exit code. Errors that users can mend are printed as one sentence."""
-    parsed = build_parser().parse_args(arguments)
+    print_anything()
+    parsed = build_parser().parse_args(spell_out_attention(sys.argv[1:] if arguments is None else arguments))
     verb: Callable[[argparse.Namespace], int] = parsed.verb
     try:
         return verb(parsed)
@@ -73,10 +80,10 @@ def _add_segment(parser: argparse.ArgumentParser) -> None:
         metavar="IN",
         help="NIfTI, NRRD or MHA file, DICOM folder, or one of its files",
     )
-    parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="folder for the results")
-    parser.add_argument("--model", type=Path, metavar="FILE", help="model bundle (default: the bundled starter model)")
+    parser.add_argument("--out", required=True, type=_path, metavar="DIR", help="folder for the results")
+    parser.add_argument("--model", type=_path, metavar="FILE", help="model bundle (default: the bundled starter model)")
     parser.add_argument(
-        "--attention", nargs="?", const="levels", default="none", choices=("levels", "gates"),
+        "--attention", nargs="?", const="levels", default="none", type=attention_maps, metavar="levels|gates",
         help="write attention maps too: one for each level of the network (default), or for each gate",
     )  # fmt: skip
     parser.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:N or mps")
@@ -91,17 +98,17 @@ def _add_segment(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_describe(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("bundle", nargs="?", type=Path, metavar="BUNDLE", help="model file (default: the bundled one)")
+    parser.add_argument("bundle", nargs="?", type=_path, metavar="BUNDLE", help="model file (default: the bundled one)")
     parser.add_argument("--json", action="store_true", help="print the metadata as JSON")
     parser.set_defaults(verb=_describe)
 
 
 def _add_phantom(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--out", required=True, type=Path, metavar="PATH",
+        "--out", required=True, type=_path, metavar="PATH",
         help="folder for ct.nii.gz and labels.nii.gz, or a file name for the CT (labels get _labels after it)",
     )  # fmt: skip
-    parser.add_argument("--seed", type=int, default=0, help="which patient (default 0)")
+    parser.add_argument("--seed", type=_seed, default=0, help="which patient (default 0)")
     parser.add_argument(
         "--spacing", nargs=3, type=_positive_mm, metavar=("X", "Y", "Z"), help="voxel spacing in mm along x, y, z"
     )
@@ -110,10 +117,22 @@ def _add_phantom(parser: argparse.ArgumentParser) -> None:
 
 def _add_train(parser: argparse.ArgumentParser) -> None:
     parser.description = "Trains a model; a run that was stopped goes on where it was when it is started again."
-    parser.add_argument("config", type=Path, metavar="CONFIG.yaml", help="training configuration")
+    parser.add_argument("config", type=_path, metavar="CONFIG.yaml", help="training configuration")
     parser.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:N or mps")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="run folder (default: the configuration's)")
+    parser.add_argument("--out", type=_path, metavar="DIR", help="run folder (default: the configuration's)")
     parser.set_defaults(verb=_train)
+
+
+def _path(text: str) -> Path:
+    """The home folder for ~, which shells leave alone in --out=~/results."""
+    return Path(os.path.expanduser(text))
+
+
+def _seed(text: str) -> int:
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"{text} is not a whole number from 0 up")
+    return value
 
 
 def _positive(text: str) -> int:
@@ -136,6 +155,7 @@ def _segment(parsed: argparse.Namespace) -> int:
         _require_any_input(parsed.inputs)
         from AGTraining import bundle
         from AGTraining.batch import name_cases
+        from AGTraining.inference.case_folder import require_apart, require_writable
         from AGTraining.inference.device import choose_device
         from AGTraining.inference.segment import SegmentOptions
 
@@ -146,9 +166,11 @@ def _segment(parsed: argparse.Namespace) -> int:
             mirror=parsed.mirror,
             largest_component=not parsed.keep_all_components,
         )
+        cases = name_cases(parsed.inputs)
+        require_apart([case.path for case in cases], parsed.out, [case.name for case in cases])
         choose_device(parsed.device)
         model = bundle.load(parsed.model or bundle.default_path())
-        cases = name_cases(parsed.inputs)
+        require_writable(parsed.out)
         reports: list[CaseReport] = []
         interrupted = False
         try:
@@ -301,5 +323,7 @@ def _sentence(error: Exception) -> str:
         return str(error)
     if isinstance(error, MemoryError):
         return "There is not enough memory for this scan; close other programs, or use smaller tiles with --tile."
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: cannot be used ({error.strerror}); check the path and its permissions."
     text = " ".join(str(error).split())[:300]
     return f"An unforeseen problem ({type(error).__name__}: {text}); --debug shows where."

@@ -6,6 +6,7 @@ alike and no copy of a scan is made. Seen as radiologists do: the patient's righ
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -281,4 +282,6 @@ def _map_title(name: str) -> str:
 
 
 def _title(name: str) -> str:
+    """The file and its folder: where that lies is nobody's business who is shown the picture."""
+    name = "/".join([part for part in re.split(r"[/\\]", name) if part][-2:])
     return name if len(name) <= 90 else "…" + name[-89:]

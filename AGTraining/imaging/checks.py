@@ -102,7 +102,7 @@ def _intensity_warnings(volume: Volume, finite: np.ndarray) -> list[str]:
     if low >= 0 and high <= 255:
         return [f"its values lie between 0 and 255, as if it had been windowed for display; {advice}."]
     if low >= 0 and _looks_shifted(finite):
-        return [f"its values look like Hounsfield units without their offset of −1024 (air at {low:g}); {advice}."]
+        return [f"its values look like Hounsfield units without their offset of -1024 (air at {low:g}); {advice}."]
     if low > AIR_HU:
         return [f"its values ({low:g} to {high:g}) hold no air and may not be Hounsfield units, as in MR; {advice}."]
     if high - low < 300 or high > 20000:

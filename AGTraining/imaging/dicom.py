@@ -51,15 +51,15 @@ def read_series_of(path: Path) -> tuple[Volume, tuple[str, ...]]:
     if not own:
         raise InputError(f"{path}: a DICOM file without a readable image; name a CT slice or the folder of its series.")
     if own[0].multi_frame:
-        return _read_multi_frame(own[0])
+        raise _multi_frame(path)
     slices, damaged = _scan(p for p in sorted(path.parent.iterdir()) if p.is_file())
-    stacks = [stack for stack in _stacks(slices) if any(s.instance == own[0].instance for s in stack)]
+    stacks = [stack for stack in _stacks(slices) if any(s.key == own[0].key for s in stack)]
     return _read_best(path, stacks, damaged)
 
 
 def _scan(paths: Iterable[Path]) -> tuple[list[Slice], list[Path]]:
-    """Headers of all DICOM images, each instance once, and the CT files that cannot be read."""
-    slices: dict[str, Slice] = {}
+    """Headers of all DICOM images, each slice once, and the CT files that cannot be read."""
+    slices: dict[tuple[object, ...], Slice] = {}
     damaged = []
     for path in paths:
         with open(path, "rb") as file:
@@ -78,7 +78,7 @@ def _scan(paths: Iterable[Path]) -> tuple[list[Slice], list[Path]]:
             continue
         found = _slice(path, reader)
         if found is not None:
-            slices.setdefault(found.instance, found)
+            slices.setdefault(found.key, found)
     return list(slices.values()), damaged
 
 
@@ -125,7 +125,7 @@ def _slice(path: Path, reader: sitk.ImageFileReader) -> Slice | None:
 
 
 def _stacks(slices: Sequence[Slice]) -> list[list[Slice]]:
-    """Groups of slices that can be one volume, best first: CT, axial, most slices."""
+    """Groups of slices that can be one volume, best first: CT, axial, a file for each slice, most slices."""
     stacks: list[list[Slice]] = []
     by_series: dict[str, list[list[Slice]]] = defaultdict(list)
     for item in slices:
@@ -136,7 +136,7 @@ def _stacks(slices: Sequence[Slice]) -> list[list[Slice]]:
             candidates.append(stack)
             stacks.append(stack)
         stack.append(item)
-    return sorted(stacks, key=lambda stack: (stack[0].rank, _count(stack)), reverse=True)
+    return sorted(stacks, key=lambda stack: (stack[0].rank, not stack[0].multi_frame, _count(stack)), reverse=True)
 
 
 def _count(stack: Sequence[Slice]) -> int:
@@ -146,6 +146,8 @@ def _count(stack: Sequence[Slice]) -> int:
 def _read_best(path: Path, stacks: list[list[Slice]], damaged: list[Path]) -> tuple[Volume, tuple[str, ...]]:
     """Reads the first stack; says which one it is, and what was left out."""
     stack, others = stacks[0], stacks[1:]
+    if stack[0].multi_frame:
+        raise _multi_frame(stack[0].path)
     messages = []
     if others:
         left = "; ".join(f"'{s[0].description}' ({_count(s)})" for s in others[:4]) + ("; …" if len(others) > 4 else "")
@@ -159,10 +161,7 @@ def _read_best(path: Path, stacks: list[list[Slice]], damaged: list[Path]) -> tu
     if damaged:
         more = f" and {len(damaged) - 1} more" if len(damaged) > 1 else ""
         messages.append(f"{path}: {damaged[0].name}{more} cannot be read and was left out; {EXPORT}.")
-    if stack[0].multi_frame:
-        volume, more_messages = _read_multi_frame(stack[0])
-    else:
-        volume, more_messages = _read_stack(path, stack)
+    volume, more_messages = _read_stack(path, stack)
     return Volume(volume.array, volume.ijk_to_world, str(path)), (*messages, *more_messages)
 
 
@@ -185,12 +184,12 @@ def _read_stack(path: Path, stack: Sequence[Slice]) -> tuple[Volume, tuple[str, 
     return Volume(_narrowed(image), matrix, str(path)), (*messages, *tilt)
 
 
-def _read_multi_frame(item: Slice) -> tuple[Volume, tuple[str, ...]]:
-    """A file that holds the whole volume, placed by GDCM."""
-    image = sitk.ReadImage(str(item.path), imageIO="GDCMImageIO")
-    volume = Volume.from_sitk(image, str(item.path))
-    message = f"{item.path}: a multi-frame DICOM file, whose slice distances cannot be checked here."
-    return Volume(_narrowed(image), volume.ijk_to_world, volume.name), (message,)
+def _multi_frame(path: Path) -> InputError:
+    """GDCM takes the frames in the order of the file and their distance from the first two, or for 1 mm."""
+    return InputError(
+        f"{path}: a multi-frame (enhanced) DICOM file, whose slice positions cannot be checked here; export it as a "
+        "classic series with one file for each slice, or convert it to NIfTI with dcm2niix."
+    )
 
 
 def _narrowed(image: sitk.Image) -> np.ndarray:

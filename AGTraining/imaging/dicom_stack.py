@@ -37,6 +37,11 @@ class Slice:
     column: np.ndarray
 
     @property
+    def key(self) -> tuple[object, ...]:
+        """The same for copies of a file alone: some anonymizers give all slices the same instance UID."""
+        return self.instance, self.series, self.passes, *self.position, *self.row, *self.column
+
+    @property
     def normal(self) -> np.ndarray:
         """Unit vector across the slice."""
         normal = np.cross(self.row, self.column)

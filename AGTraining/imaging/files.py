@@ -48,18 +48,27 @@ def read_volume(path: str | Path) -> Volume:
 def read_volume_with_messages(path: str | Path) -> tuple[Volume, tuple[str, ...]]:
     """As `read_volume`, and sentences on what the user should know of the file, such as which series was taken."""
     given, path = str(path), Path(path).expanduser()
-    if not path.exists():
-        raise InputError(f"{given}: no such file or folder; check the path.")
-    with _quiet_itk():
-        if path.is_dir():
-            return _read_folder(path)
-        if path.stat().st_size == 0:
-            raise InputError(f"{given}: the file is empty; copy or export it again.")
-        if path.name.upper() == "DICOMDIR":
-            return dicom.read_folder(path.parent)
-        if dicom.is_dicom(path):
-            return dicom.read_series_of(path)
-        return _read_file(path)
+    try:
+        if not path.exists():
+            raise InputError(f"{given}: no such file or folder; check the path.")
+        with _quiet_itk():
+            return _read(path)
+    except OSError as error:
+        raise InputError(
+            f"{error.filename or given}: cannot be read ({error.strerror or error}); check the file and its permissions."
+        ) from error
+
+
+def _read(path: Path) -> tuple[Volume, tuple[str, ...]]:
+    if path.is_dir():
+        return _read_folder(path)
+    if path.stat().st_size == 0:
+        raise InputError(f"{path}: the file is empty; copy or export it again.")
+    if path.name.upper() == "DICOMDIR":
+        return dicom.read_folder(path.parent)
+    if dicom.is_dicom(path):
+        return dicom.read_series_of(path)
+    return _read_file(path)
 
 
 def write_volume(volume: Volume, path: str | Path) -> None:
@@ -68,7 +77,7 @@ def write_volume(volume: Volume, path: str | Path) -> None:
     The suffix decides: .nii.gz, .nii, .nrrd, .mha or .mhd. Missing folders are made.
     Raises InputError for another suffix, for a sheared grid, or when the folder cannot be written to.
     """
-    path = Path(path).expanduser()
+    path = Path(path)
     if not path.name.lower().endswith(WRITABLE):
         raise InputError(f"{path}: cannot tell which image format is wanted; end the name in {', '.join(WRITABLE)}.")
     array = volume.array
@@ -90,6 +99,10 @@ def write_image(image: sitk.Image, path: Path) -> None:
     try:
         with _quiet_itk():
             sitk.WriteImage(image, str(folder / path.name), useCompression=not path.name.lower().endswith(".nii"))
+        if path.name.lower().endswith((".nii", ".nii.gz")):
+            header = headers.read_header(folder / path.name)
+            if not isinstance(header, NiftiHeader) or not header.is_whole(folder / path.name):
+                raise OSError("it was cut off")
         # The named file last: a header never points to data that are not there yet.
         for part in sorted(folder.iterdir(), key=lambda part: part.name == path.name):
             os.replace(part, path.parent / part.name)

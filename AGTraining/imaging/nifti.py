@@ -15,6 +15,8 @@ from AGTraining.imaging.integrity import CUT_OFF, bad_spacing, damaged, is_gzip,
 
 HEADER_BYTES = 348
 FORM_CODES = 252
+UNITS = 123
+MILLIMETERS_IN = {1: 1000.0, 3: 0.001}  # NIfTI codes of meter and micron; 2 is mm, 0 unknown
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,10 @@ class NiftiHeader:
         quaternion = struct.unpack_from(order + "6f", start, 256)
         sform = np.array([*struct.unpack_from(order + "12f", start, 280), 0, 0, 0, 1], dtype=np.float64).reshape(4, 4)
         sform[:2] *= -1.0
+        scale = MILLIMETERS_IN.get(start[UNITS] & 7, 1.0)
+        sform[:3] *= scale
+        qform = _qform_lps(quaternion, pixdim)
+        qform[:3] *= scale
         count = dim[0] if 1 <= dim[0] <= 7 else 7
         return cls(
             dimensions=tuple(dim[1 : count + 1]),
@@ -53,7 +59,7 @@ class NiftiHeader:
             pixdim=tuple(pixdim[1 : count + 1]),
             voxel_offset=int(offset) if math.isfinite(offset) else 0,
             sform_lps=sform if sform_code > 0 else None,
-            qform_lps=_qform_lps(quaternion, pixdim) if qform_code > 0 else None,
+            qform_lps=qform if qform_code > 0 else None,
             single_file=start[345] == ord("+"),
         )
 
@@ -85,6 +91,17 @@ class NiftiHeader:
             return
         if path.stat().st_size < self.expected_bytes:
             raise damaged(path, CUT_OFF)
+
+    def is_whole(self, path: Path) -> bool:
+        """Whether a file that was just written is as long as it must be; of a compressed one, what it says at its end.
+
+        ITK says nothing when the disk is full.
+        """
+        if not is_gzip(path):
+            return path.stat().st_size >= self.expected_bytes
+        with open(path, "rb") as file:
+            file.seek(-4, 2)
+            return bool(struct.unpack("<I", file.read(4))[0] == self.expected_bytes % 2**32)
 
     @property
     def expected_bytes(self) -> int:

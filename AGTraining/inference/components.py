@@ -6,27 +6,37 @@ import numpy as np
 import SimpleITK as sitk
 from scipy import ndimage
 
+Box = tuple[slice, slice, slice]
 
-def keep_largest_components(labels: np.ndarray, minimum_voxels: float = 0.0) -> None:
-    """Keeps of each label its largest connected part (6 neighbours), in place; smaller than the minimum: none.
 
-    labels: (K, J, I) uint8. Only the bounding box of each label is looked at.
+def label_boxes(labels: np.ndarray) -> dict[int, Box]:
+    """The bounding box (slices along K, J, I) of each value of a uint8 label map that occurs in it, 0 left out."""
+    return {value: box for value, box in enumerate(ndimage.find_objects(labels), 1) if box is not None}
+
+
+def keep_largest_components(labels: np.ndarray, boxes: dict[int, Box], minimum_voxels: float = 0.0) -> dict[int, Box]:
+    """Keeps of each label its largest connected part (6 neighbors), in place; smaller than the minimum: none.
+
+    labels: (K, J, I) uint8; boxes: where its values are (`label_boxes`). Returns where they are now.
     """
-    for value, box in enumerate(ndimage.find_objects(labels), 1):
-        if box is None:
-            continue
+    kept = {}
+    for value, box in boxes.items():
         region = labels[box]
         mask = region == value
         components = sitk.GetArrayFromImage(sitk.ConnectedComponent(sitk.GetImageFromArray(mask.view(np.uint8))))
         sizes = np.bincount(components.ravel())
         sizes[0] = 0
-        keep = int(sizes.argmax())
-        region[mask & (components != keep)] = 0
-        if sizes[keep] < minimum_voxels:
-            region[region == value] = 0
+        largest = components == sizes.argmax()
+        if sizes.max() < minimum_voxels:
+            largest[:] = False
+        region[mask & ~largest] = 0
+        for inner in ndimage.find_objects(largest.view(np.uint8)):
+            k, j, i = (slice(o.start + n.start, o.start + n.stop) for o, n in zip(box, inner, strict=True))
+            kept[value] = (k, j, i)
+    return kept
 
 
-def body_box(hounsfield: np.ndarray, spacing: np.ndarray, margin_mm: float = 10.0) -> tuple[slice, slice, slice]:
+def body_box(hounsfield: np.ndarray, spacing: np.ndarray, margin_mm: float = 10.0) -> Box:
     """The box (slices along K, J, I) around the patient's body with a margin; all slices along K.
 
     hounsfield: (K, J, I); spacing: mm along i, j, k. Looks for the largest connected part above −500 HU in a coarse

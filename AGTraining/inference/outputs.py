@@ -5,19 +5,13 @@ from __future__ import annotations
 import csv
 import math
 import os
-import shutil
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from AGTraining.bundle import OutputLabel
-from AGTraining.errors import InputError
 from AGTraining.imaging.files import write_image, write_volume
 from AGTraining.imaging.volume import Volume
 from AGTraining.inference.segment import SegmentResult
-
-TERMINOLOGY_CONTEXT = "Segmentation category and type - 3D Slicer General Anatomy list"
+from AGTraining.terminology import terminology_entry
 
 
 def write_case(result: SegmentResult, folder: Path, case: str) -> dict[str, Path]:
@@ -70,15 +64,11 @@ def write_segmentation(labels: Volume, segments: list[OutputLabel], path: Path) 
     write_image(image, path)
 
 
-def terminology_entry(label: OutputLabel) -> str:
-    """The label's codes as Slicer serializes a terminology entry (without anatomic region)."""
-    modifier = f"SCT^{label.modifier_code}^{label.modifier_meaning}" if label.modifier_code else "^^"
-    category = f"SCT^{label.category_code}^{label.category_meaning}"
-    return f"{TERMINOLOGY_CONTEXT}~{category}~SCT^{label.type_code}^{label.type_meaning}~{modifier}~~^^~^^"
-
-
 def write_table(result: SegmentResult, path: Path) -> None:
-    """Writes volume in ml, mean and SD of the HU, voxels and confidence of each organ as CSV; empty where not found."""
+    """Writes volume in ml, mean and SD of the HU, voxels and confidence of each organ as CSV; empty where not found.
+
+    Raises OSError when it cannot be written.
+    """
     temporary = path.with_name(f".{path.name}.part")
     with open(temporary, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
@@ -95,50 +85,3 @@ def write_table(result: SegmentResult, path: Path) -> None:
 def finite_or_none(value: float) -> float | None:
     """The number, or None for NaN, which JSON does not have."""
     return None if math.isnan(value) else round(float(value), 3)
-
-
-@contextmanager
-def case_folder(out: Path, case: str, overwrite: bool) -> Iterator[Path]:
-    """A temporary folder that becomes `out/case` when all went well, and is removed when not.
-
-    With `overwrite`, what an earlier run of any of our programs left for this case is removed, foreign files kept.
-    Raises InputError when the folder exists and `overwrite` is off, or when it cannot be made.
-    """
-    final = out / case
-    require_free(final, overwrite)
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{case}-", dir=out))
-    except OSError as error:
-        raise InputError(f"{out}: cannot hold the results ({error.strerror}); choose another folder.") from error
-    try:
-        yield temporary
-        # mkdtemp makes folders for its owner alone; results get the rights that the user's umask gives.
-        mask = os.umask(0)
-        os.umask(mask)
-        temporary.chmod(0o777 & ~mask)
-        if not final.exists():
-            temporary.rename(final)
-            return
-        for stale in final.iterdir():
-            if stale.is_file() and _is_result(stale.name, case):
-                stale.unlink()
-        for part in temporary.iterdir():
-            os.replace(part, final / part.name)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-
-
-def _is_result(name: str, case: str) -> bool:
-    """Whether a file of this name is a result for the case."""
-    ending = name.removeprefix(case)
-    fixed = (".seg.nrrd", "_labels.nii.gz", "_volumes.csv", "_preview.png", "_ct.nii.gz")
-    return name.startswith(case) and (ending in fixed or ending.startswith("_attention_"))
-
-
-def require_free(final: Path, overwrite: bool) -> None:
-    """Raises InputError when results would replace something and must not."""
-    if final.exists() and not final.is_dir():
-        raise InputError(f"{final}: a file of this name is in the way of the results; choose another output folder.")
-    if final.is_dir() and any(final.iterdir()) and not overwrite:
-        raise InputError(f"{final}: results are already there; choose another folder, or --overwrite.")

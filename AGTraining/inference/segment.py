@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
-from scipy import ndimage
 
 from AGTraining.bundle import Bundle, OutputLabel
 from AGTraining.errors import Cancelled, InputError
@@ -17,7 +16,7 @@ from AGTraining.imaging.checks import check_volume
 from AGTraining.imaging.intensity import AIR_HU
 from AGTraining.imaging.resample import Grid, canonical_grid, resample
 from AGTraining.imaging.volume import Volume
-from AGTraining.inference.components import body_box, keep_largest_components
+from AGTraining.inference.components import Box, body_box, keep_largest_components, label_boxes
 from AGTraining.inference.predict import Prediction, predict
 from AGTraining.inference.restore import mean_confidence, restore, split_pairs, winning_label
 
@@ -155,13 +154,13 @@ def segment(
         labels = restore(channels, winner, grid, volume, report.step)
         del channels, winner
     with report.stage("Measuring the organs", 0.94, 1.0):
+        boxes = label_boxes(labels)
         if options.largest_component:
-            keep_largest_components(labels, MINIMUM_ORGAN_ML / volume.voxel_volume_ml)
+            boxes = keep_largest_components(labels, boxes, MINIMUM_ORGAN_ML / volume.voxel_volume_ml)
         for label in bundle.info.output_labels:
-            if label not in kept:
-                labels[labels == label.value] = 0
-        found = enumerate(ndimage.find_objects(labels), 1)
-        boxes = {value: box for value, box in found if box is not None}
+            if label not in kept and label.value in boxes:
+                region = labels[boxes.pop(label.value)]
+                region[region == label.value] = 0
         organs = tuple(
             _statistics(volume, labels, boxes.get(label.value), label, confidence[label.value - 1]) for label in kept
         )
@@ -217,7 +216,7 @@ def _model_image(volume: Volume, bundle: Bundle) -> tuple[Grid, np.ndarray]:
 
 
 def _statistics(
-    volume: Volume, labels: np.ndarray, box: tuple[slice, ...] | None, label: OutputLabel, confidence: float
+    volume: Volume, labels: np.ndarray, box: Box | None, label: OutputLabel, confidence: float
 ) -> OrganStatistics:
     """The organ in numbers; box: where its label is, None where it is nowhere."""
     if box is None:
@@ -227,9 +226,7 @@ def _statistics(
     return OrganStatistics(label, values.size, ml, float(values.mean()), float(values.std()), confidence)
 
 
-def _organ_messages(
-    volume: Volume, organs: tuple[OrganStatistics, ...], boxes: dict[int, tuple[slice, ...]]
-) -> list[str]:
+def _organ_messages(volume: Volume, organs: tuple[OrganStatistics, ...], boxes: dict[int, Box]) -> list[str]:
     messages = []
     missing = [organ.label.name for organ in organs if not organ.found]
     if missing:

@@ -184,6 +184,8 @@ class AttentionUNet(UNet3D):
 
 def _initialise(module: nn.Module) -> None:
     """He initialisation of convolutions; unit batch norm."""
+    if any(parameter.is_meta for parameter in module.parameters(recurse=False)):
+        return  # Nothing to fill; and PyTorch takes a second to get its random numbers for meta tensors ready.
     if isinstance(module, nn.Conv3d):
         nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
         if module.bias is not None:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from AGTraining.inference.components import body_box, keep_largest_components
+from AGTraining.inference.components import body_box, keep_largest_components, label_boxes
 
 
 def test_the_largest_part_of_each_label_stays():
@@ -15,15 +15,16 @@ def test_the_largest_part_of_each_label_stays():
     expected = labels.copy()
     expected[6:8, 6:8, 6:8] = 0
     expected[8, 1, 1] = 0
-    keep_largest_components(labels)
+    boxes = keep_largest_components(labels, label_boxes(labels))
     assert np.array_equal(labels, expected)
+    assert boxes == label_boxes(expected)
 
 
 def test_parts_that_touch_at_an_edge_only_are_two():
     labels = np.zeros((4, 4, 4), np.uint8)
     labels[0, 0, 0:3] = 1
     labels[1, 1, 3] = 1
-    keep_largest_components(labels)
+    keep_largest_components(labels, label_boxes(labels))
     assert labels.sum() == 3
 
 
@@ -31,7 +32,7 @@ def test_parts_that_touch_at_an_edge_only_are_two():
 def test_a_part_under_the_minimum_is_removed(minimum, left):
     labels = np.zeros((10, 10, 10), np.uint8)
     labels[1:4, 1:4, 1:4] = 3
-    keep_largest_components(labels, minimum)
+    keep_largest_components(labels, label_boxes(labels), minimum)
     assert (labels == 3).sum() == left
 
 
