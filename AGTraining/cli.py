@@ -16,14 +16,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from AGTraining import __version__
-from AGTraining.errors import AGTrainingError, InputError
-from AGTraining.terminal import (
+from AGTraining.arguments import (
     attention_maps,
-    print_anything,
-    progress_bar,
+    expanded_path,
+    positive_mm,
+    positive_voxels,
+    seed,
     spell_out_attention,
-    stdout_kept_for_json,
 )
+from AGTraining.errors import AGTrainingError, InputError
+from AGTraining.terminal import print_anything, progress_bar, stdout_kept_for_json
 
 if TYPE_CHECKING:
     from AGTraining.batch import Case, CaseReport
@@ -80,8 +82,10 @@ def _add_segment(parser: argparse.ArgumentParser) -> None:
         metavar="IN",
         help="NIfTI, NRRD or MHA file, DICOM folder, or one of its files",
     )
-    parser.add_argument("--out", required=True, type=_path, metavar="DIR", help="folder for the results")
-    parser.add_argument("--model", type=_path, metavar="FILE", help="model bundle (default: the bundled starter model)")
+    parser.add_argument("--out", required=True, type=expanded_path, metavar="DIR", help="folder for the results")
+    parser.add_argument(
+        "--model", type=expanded_path, metavar="FILE", help="model bundle (default: the bundled starter model)"
+    )
     parser.add_argument(
         "--attention", nargs="?", const="levels", default="none", type=attention_maps, metavar="levels|gates",
         help="write attention maps too: one for each level of the network (default), or for each gate",
@@ -90,7 +94,7 @@ def _add_segment(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--mirror", action="store_true", help="average with the mirrored scan: slower, a little better")
     parser.add_argument("--keep-all-components", action="store_true", help="keep islands beside an organ's main part")
     parser.add_argument(
-        "--tile", nargs=3, type=_positive, metavar=("K", "J", "I"), help="tile size in voxels of the model's grid"
+        "--tile", nargs=3, type=positive_voxels, metavar=("K", "J", "I"), help="tile size in voxels of the model's grid"
     )
     parser.add_argument("--json", action="store_true", help="print one JSON document on stdout, and nothing else there")
     parser.add_argument("--overwrite", action="store_true", help="replace results of an earlier run")
@@ -98,55 +102,31 @@ def _add_segment(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_describe(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("bundle", nargs="?", type=_path, metavar="BUNDLE", help="model file (default: the bundled one)")
+    parser.add_argument(
+        "bundle", nargs="?", type=expanded_path, metavar="BUNDLE", help="model file (default: the bundled one)"
+    )
     parser.add_argument("--json", action="store_true", help="print the metadata as JSON")
     parser.set_defaults(verb=_describe)
 
 
 def _add_phantom(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--out", required=True, type=_path, metavar="PATH",
+        "--out", required=True, type=expanded_path, metavar="PATH",
         help="folder for ct.nii.gz and labels.nii.gz, or a file name for the CT (labels get _labels after it)",
     )  # fmt: skip
-    parser.add_argument("--seed", type=_seed, default=0, help="which patient (default 0)")
+    parser.add_argument("--seed", type=seed, default=0, help="which patient (default 0)")
     parser.add_argument(
-        "--spacing", nargs=3, type=_positive_mm, metavar=("X", "Y", "Z"), help="voxel spacing in mm along x, y, z"
+        "--spacing", nargs=3, type=positive_mm, metavar=("X", "Y", "Z"), help="voxel spacing in mm along x, y, z"
     )
     parser.set_defaults(verb=_phantom)
 
 
 def _add_train(parser: argparse.ArgumentParser) -> None:
     parser.description = "Trains a model; a run that was stopped goes on where it was when it is started again."
-    parser.add_argument("config", type=_path, metavar="CONFIG.yaml", help="training configuration")
+    parser.add_argument("config", type=expanded_path, metavar="CONFIG.yaml", help="training configuration")
     parser.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:N or mps")
-    parser.add_argument("--out", type=_path, metavar="DIR", help="run folder (default: the configuration's)")
+    parser.add_argument("--out", type=expanded_path, metavar="DIR", help="run folder (default: the configuration's)")
     parser.set_defaults(verb=_train)
-
-
-def _path(text: str) -> Path:
-    """The home folder for ~, which shells leave alone in --out=~/results."""
-    return Path(os.path.expanduser(text))
-
-
-def _seed(text: str) -> int:
-    value = int(text)
-    if value < 0:
-        raise argparse.ArgumentTypeError(f"{text} is not a whole number from 0 up")
-    return value
-
-
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not a positive number of voxels")
-    return value
-
-
-def _positive_mm(text: str) -> float:
-    value = float(text)
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text} is not a positive number of mm")
-    return value
 
 
 def _segment(parsed: argparse.Namespace) -> int:

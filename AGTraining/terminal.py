@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TextIO
 
@@ -16,22 +15,6 @@ def print_anything() -> None:
         # Slicer's own streams have no encoding and print all.
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
-
-
-def spell_out_attention(arguments: Sequence[str]) -> list[str]:
-    """`--attention` before the path of a scan as `--attention=levels`: argparse would take the path for its value."""
-    following = [*arguments[1:], ""]
-    return [
-        "--attention=levels" if word == "--attention" and os.path.exists(os.path.expanduser(after)) else word
-        for word, after in zip(arguments, following, strict=True)
-    ]
-
-
-def attention_maps(text: str) -> str:
-    """The value of `--attention`. Raises ArgumentTypeError."""
-    if text not in ("levels", "gates"):
-        raise argparse.ArgumentTypeError(f"'{text}' is neither levels nor gates, nor a scan that exists")
-    return text
 
 
 @contextmanager

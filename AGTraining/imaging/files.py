@@ -54,9 +54,8 @@ def read_volume_with_messages(path: str | Path) -> tuple[Volume, tuple[str, ...]
         with _quiet_itk():
             return _read(path)
     except OSError as error:
-        raise InputError(
-            f"{error.filename or given}: cannot be read ({error.strerror or error}); check the file and its permissions."
-        ) from error
+        where, why = error.filename or given, error.strerror or error
+        raise InputError(f"{where}: cannot be read ({why}); check the file and its permissions.") from error
 
 
 def _read(path: Path) -> tuple[Volume, tuple[str, ...]]:
@@ -100,8 +99,8 @@ def write_image(image: sitk.Image, path: Path) -> None:
         with _quiet_itk():
             sitk.WriteImage(image, str(folder / path.name), useCompression=not path.name.lower().endswith(".nii"))
         if path.name.lower().endswith((".nii", ".nii.gz")):
-            header = headers.read_header(folder / path.name)
-            if not isinstance(header, NiftiHeader) or not header.is_whole(folder / path.name):
+            header = NiftiHeader.parse(headers.first_bytes(folder / path.name))
+            if header is None or not header.is_whole(folder / path.name):
                 raise OSError("it was cut off")
         # The named file last: a header never points to data that are not there yet.
         for part in sorted(folder.iterdir(), key=lambda part: part.name == path.name):

@@ -36,7 +36,7 @@ def read_header(path: Path) -> Header | None:
 
     Raises InputError when the file is cut off or its spacing is zero, negative or not a number.
     """
-    start = _start(path)
+    start = first_bytes(path)
     if start[4:7] in (b"n+2", b"ni2"):
         raise InputError(f"{path}: a NIfTI-2 file, which neither this program nor Slicer reads; save it as NIfTI-1.")
     header: NiftiHeader | TextHeader | None = NiftiHeader.parse(start)
@@ -48,7 +48,7 @@ def read_header(path: Path) -> Header | None:
     return header
 
 
-def _start(path: Path, count: int = 65536) -> bytes:
+def first_bytes(path: Path, count: int = 65536) -> bytes:
     """The first bytes of the file, uncompressed."""
     with open(path, "rb") as file:
         start = file.read(count)

@@ -11,7 +11,7 @@ from AGTraining.bundle import OutputLabel
 from AGTraining.imaging.files import write_image, write_volume
 from AGTraining.imaging.volume import Volume
 from AGTraining.inference.segment import SegmentResult
-from AGTraining.terminology import terminology_entry
+from AGTraining.inference.terminology import terminology_entry
 
 
 def write_case(result: SegmentResult, folder: Path, case: str) -> dict[str, Path]:

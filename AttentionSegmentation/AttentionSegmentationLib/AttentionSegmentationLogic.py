@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import vtk
 
-from AGTraining.errors import AGTrainingError
+from AGTraining.errors import AGTrainingError, InputError
 
 from .ProcessingOptions import ProcessingOptions
 from .ResultNodes import ResultNodes, addResultNodes
@@ -60,6 +60,8 @@ class AttentionSegmentationLogic:
         """
         options = options or ProcessingOptions()
         volume = volumeFromNode(volumeNode)
+        if volumeNode.GetScene() is None:
+            raise InputError(f"{volume.name}: the volume is in no scene; add it with slicer.mrmlScene.AddNode first.")
         try:
             bundle = self.loadBundle(options.modelPath)
             segment = self._segment

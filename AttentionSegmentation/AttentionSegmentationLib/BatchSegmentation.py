@@ -58,22 +58,16 @@ class BatchSegmentation:
         Raises an AGTrainingError with a sentence for the user, among others when there are results of that name already
         and `overwrite` is off.
         """
-        from AGTraining.imaging.files import read_volume_with_messages, write_volume
-        from AGTraining.imaging.upright import is_sheared, upright
-        from AGTraining.inference.outputs import case_folder, require_free, write_table
+        from AGTraining.batch import read_case, require_place
+        from AGTraining.imaging.files import write_volume
+        from AGTraining.inference.case_folder import case_folder
+        from AGTraining.inference.outputs import write_table
 
         final = self.outputFolder / case.name
-        require_free(final, self.overwrite)
+        require_place(case, self.outputFolder, self.overwrite)
         if progress is not None:
             progress(0.0, "Reading")
-        volume, messages = read_volume_with_messages(case.path)
-        sheared = is_sheared(volume)
-        if sheared:
-            volume = upright(volume)
-            messages += (
-                f"{case.path}: its slices are sheared, which image files cannot hold; it was resampled upright, "
-                f"and the results lie on {case.name}_ct.nii.gz.",
-            )
+        volume, messages, sheared = read_case(case)
         changes = SceneChanges(slicer.mrmlScene)
         try:
             volumeNode = addVolumeNode(slicer.mrmlScene, volume, case.name)

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from AGTraining.errors import InputError
+
 if TYPE_CHECKING:
     from AGTraining.inference.segment import SegmentOptions
 
@@ -24,7 +26,9 @@ class ProcessingOptions:
     organs: tuple[str, ...] | None = None
 
     def segmentOptions(self) -> "SegmentOptions":
-        """These choices as AGTraining takes them."""
+        """These choices as AGTraining takes them. Raises InputError when no organ is to be kept."""
+        if self.organs is not None and not self.organs:
+            raise InputError("No organ was chosen; choose at least one, or None for all.")
         from AGTraining.inference.segment import SegmentOptions
 
         return SegmentOptions(

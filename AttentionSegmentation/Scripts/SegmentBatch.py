@@ -11,6 +11,7 @@ Exit codes: 0 all scans were segmented, 1 at least one failed, 2 wrong arguments
 
 import argparse
 import importlib.util
+import os
 import sys
 import time
 import traceback
@@ -42,19 +43,31 @@ def main(arguments: Sequence[str]) -> int:
 
 def parseArguments(arguments: Sequence[str]) -> argparse.Namespace:
     """The command line without the program's name. Raises SystemExit as argparse does."""
+    makeLibraryImportable()
+    from AGTraining.arguments import attention_maps, spell_out_attention
+
     parser = argparse.ArgumentParser(
         prog="SegmentBatch.py", description="Segment pancreas, spleen and kidneys in CT scans."
     )
     parser.add_argument("scans", nargs="+", metavar="SCAN", help="NIfTI, NRRD or MHA file, or folder of DICOM slices")
-    parser.add_argument("--out", required=True, metavar="FOLDER", help="where the results go; made when missing")
-    parser.add_argument("--model", metavar="FILE", help="model bundle (default: the one of the extension)")
+    parser.add_argument(
+        "--out",
+        required=True,
+        type=os.path.expanduser,
+        metavar="FOLDER",
+        help="where the results go; made when missing",
+    )
+    parser.add_argument(
+        "--model", type=os.path.expanduser, metavar="FILE", help="model bundle (default: the one of the extension)"
+    )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps (default: auto)")
     parser.add_argument(
         "--attention",
         nargs="?",
         const="levels",
         default="none",
-        choices=("levels", "gates"),
+        type=attention_maps,
+        metavar="levels|gates",
         help="write attention maps too: one for each level of the network (default), or for each gate",
     )
     parser.add_argument("--mirror", action="store_true", help="average over mirrored images: slower, a little better")
@@ -63,14 +76,19 @@ def parseArguments(arguments: Sequence[str]) -> argparse.Namespace:
     # Slicer keeps the -- that comes before a script's arguments to itself; plain Python hands it on.
     if arguments[:1] == ["--"]:
         del arguments[0]
-    return parser.parse_args(arguments)
+    return parser.parse_args(spell_out_attention(arguments))
+
+
+def makeLibraryImportable() -> None:
+    """Makes AttentionSegmentationLib importable, and with it AGTraining. Raises ImportError."""
+    moduleFolder = str(Path(__file__).resolve().parents[1])
+    if moduleFolder not in sys.path:
+        sys.path.append(moduleFolder)
+    import AttentionSegmentationLib  # noqa: F401  (it looks for AGTraining)
 
 
 def segmentAll(options: argparse.Namespace) -> int:
     """Segments the scans one after the other, prints the summary and returns the exit code."""
-    moduleFolder = str(Path(__file__).resolve().parents[1])
-    if moduleFolder not in sys.path:
-        sys.path.append(moduleFolder)
     if "slicer" not in sys.modules and importlib.util.find_spec("slicer") is None:
         raise ImportError("Outside Slicer the Python package slicer-core is needed: python -m pip install slicer-core")
     from AttentionSegmentationLib.AttentionSegmentationLogic import AttentionSegmentationLogic
@@ -79,13 +97,17 @@ def segmentAll(options: argparse.Namespace) -> int:
     from AttentionSegmentationLib.SlicerHost import startSlicerHost
 
     from AGTraining.batch import name_cases
+    from AGTraining.inference.case_folder import require_apart, require_writable
     from AGTraining.inference.device import choose_device
 
     startSlicerHost()
     logic = AttentionSegmentationLogic()
     # What would fail every scan is said once.
+    cases = name_cases(options.scans)
+    require_apart([case.path for case in cases], Path(options.out), [case.name for case in cases])
     choose_device(options.device)
     logic.loadBundle(options.model)
+    require_writable(Path(options.out))
     processing = ProcessingOptions(
         modelPath=options.model,
         device=options.device,
@@ -93,7 +115,6 @@ def segmentAll(options: argparse.Namespace) -> int:
         mirror=options.mirror,
     )
     batch = BatchSegmentation(options.out, processing, options.overwrite, logic)
-    cases = name_cases(options.scans)
     failures: list[str] = []
     for number, case in enumerate(cases, 1):
         title = f"[{number}/{len(cases)}] {case.name}"

@@ -222,6 +222,7 @@ def test_overwrite_replaces_results_and_drops_old_attention_maps(model: Path, sc
     folder.mkdir()
     (folder / "notes.txt").write_text("mine")
     (folder / "Müller ct_labels.nii.gz").write_text("old")
+    (folder / "Müller ct_volumes.csv").write_text("old")
     (folder / "Müller ct_attention_level2.nii.gz").write_text("old")
     assert main(["segment", str(scan), "--model", str(model), "--out", str(tmp_path), "--overwrite"]) == 0
     names = {path.name.removeprefix("Müller ct") for path in folder.iterdir()}

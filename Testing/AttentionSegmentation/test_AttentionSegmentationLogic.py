@@ -71,6 +71,20 @@ def test_choices_reach_the_engine(addCT, engine, tinyBundle):
     )
 
 
+def test_volume_outside_a_scene_is_refused_before_the_work(engine, tinyBundle):
+    node = slicer.vtkMRMLScalarVolumeNode()
+    slicer.util.updateVolumeFromArray(node, np.zeros((3, 4, 5), np.int16))
+    with pytest.raises(InputError, match=r"^volume: the volume is in no scene"):
+        AttentionSegmentationLogic(segment=engine).process(node, ProcessingOptions(modelPath=tinyBundle))
+    assert engine.calls == []
+
+
+def test_choosing_no_organ_is_refused_before_the_work(addCT, engine, tinyBundle):
+    with pytest.raises(InputError, match="No organ was chosen"):
+        AttentionSegmentationLogic(segment=engine).process(addCT(), ProcessingOptions(tinyBundle, organs=()))
+    assert engine.calls == []
+
+
 def test_default_choices_are_the_engines(engine):
     assert ProcessingOptions().segmentOptions() == SegmentOptions()
 

@@ -97,7 +97,7 @@ def test_segments_have_slicers_names_terminology_and_colors(addCT, makeResult, l
 
 @pytest.mark.parametrize("name", [segment[0] for segment in SEGMENTS])
 def test_terminology_is_what_slicers_logic_serializes(bundleInfo, name):
-    from AttentionSegmentationLib.SegmentationNodes import TERMINOLOGY_CONTEXT, terminologyEntry
+    from AGTraining.inference.terminology import TERMINOLOGY_CONTEXT, terminology_entry
 
     label = next(label for label in bundleInfo.output_labels if label.name == name)
     modifier = (label.modifier_code, "SCT", label.modifier_meaning) if label.modifier_code else ("", "", "")
@@ -105,7 +105,7 @@ def test_terminology_is_what_slicers_logic_serializes(bundleInfo, name):
         TERMINOLOGY_CONTEXT, label.category_code, "SCT", label.category_meaning,
         label.type_code, "SCT", label.type_meaning, *modifier, *[""] * 7,
     )  # fmt: skip
-    assert terminologyEntry(label) == expected
+    assert terminology_entry(label) == expected
 
 
 @pytest.mark.parametrize(("order", "signs"), SIGNED_AXES)

@@ -15,8 +15,12 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import slicer
+from AttentionSegmentationLib.BatchSegmentation import BatchSegmentation
+from AttentionSegmentationLib.ProcessingOptions import ProcessingOptions
 
 from AGTraining import cli
+from AGTraining.batch import Case
+from AGTraining.errors import InputError
 from AGTraining.imaging.files import write_volume
 from AGTraining.imaging.volume import Volume
 
@@ -256,6 +260,50 @@ def test_results_are_replaced_only_on_request(script, scene, capsys, tmp_path, t
     assert result.stat().st_mtime_ns == first.st_mtime_ns
     assert script.main([*arguments, "--device", "cpu", "--overwrite"]) == 0
     assert result.stat().st_mtime_ns > first.st_mtime_ns
+
+
+@pytest.mark.parametrize("overwrite", [[], ["--overwrite"]])
+def test_input_folder_is_never_the_result_folder(script, scene, capsys, tmp_path, tinyBundle, overwrite):
+    folder = writeDicom(tmp_path / "data" / "p1", makeScan())
+    for name in ("p1_ct.nii.gz", "p1_labels.nii.gz", "p1_volumes.csv"):
+        (folder / name).write_text("mine")
+    before = {path: path.read_bytes() for path in folder.iterdir()}
+    assert script.main([str(folder), "--out", str(tmp_path / "data"), "--model", str(tinyBundle), *overwrite]) == 1
+    errors = capsys.readouterr().err
+    assert "belongs to the input" in errors and "--overwrite" not in errors
+    assert {path: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_class_too_never_writes_into_the_input_folder(scene, tmp_path, tinyBundle):
+    folder = writeDicom(tmp_path / "data" / "p1", makeScan())
+    batch = BatchSegmentation(tmp_path / "data", ProcessingOptions(modelPath=tinyBundle), overwrite=True)
+    with pytest.raises(InputError, match="belongs to the input"):
+        batch.run(Case("p1", folder))
+    assert all(path.suffix == ".dcm" for path in folder.iterdir())
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs a folder in which even root cannot write")
+def test_output_folder_that_cannot_be_written_is_said_once(script, scene, capsys, tmp_path, tinyBundle):
+    write_volume(makeScan(), tmp_path / "ct.nii.gz")
+    assert script.main([str(tmp_path / "ct.nii.gz"), "--out", "/proc", "--model", str(tinyBundle)]) == 1
+    captured = capsys.readouterr()
+    assert captured.err.startswith("/proc: cannot hold the results") and captured.err.count("\n") == 1
+    assert captured.out == ""
+
+
+def test_scan_may_follow_attention(script, tmp_path):
+    (tmp_path / "ct.nii").write_text("voxels")
+    options = script.parseArguments(["--attention", str(tmp_path / "ct.nii"), "--out", "x"])
+    assert (options.scans, options.attention) == ([str(tmp_path / "ct.nii")], "levels")
+    options = script.parseArguments(["--attention", "gates", str(tmp_path / "ct.nii"), "--out", "x"])
+    assert (options.scans, options.attention) == ([str(tmp_path / "ct.nii")], "gates")
+
+
+def test_home_folder_is_meant_in_paths(script, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    options = script.parseArguments(["a.nii", "--out=~/results", "--model=~/a.safetensors"])
+    assert (Path(options.out), Path(options.model)) == (tmp_path / "results", tmp_path / "a.safetensors")
 
 
 def test_scene_is_left_as_it_was(script, scene, addCT, tmp_path, tinyBundle):

@@ -53,6 +53,20 @@ def test_patient_is_seen_as_radiologists_do(scan: tuple[Volume, Volume]) -> None
         assert top <= rows.mean() / height < 0.5
 
 
+@pytest.mark.parametrize(
+    ("name", "title"),
+    [
+        ("/home/anna/patients/p1/ct.nii.gz", "p1/ct.nii.gz"),
+        (r"C:\Users\Anna\p1\ct.nii.gz", "p1/ct.nii.gz"),
+        ("CT 3", "CT 3"),
+    ],
+)
+def test_title_keeps_the_users_folders_private(scan: tuple[Volume, Volume], name: str, title: str) -> None:
+    ct, labels = scan
+    figure = draw_preview(ct.with_array(ct.array, name), labels, (), {})
+    assert figure.get_suptitle() == title
+
+
 def test_planes_show_every_organ(scan: tuple[Volume, Volume]) -> None:
     ct, labels = scan
     labels.array[5:20, 50:65, 15:30] = 1

@@ -87,7 +87,7 @@ def test_label_map_gives_a_warning() -> None:
 
 def test_missing_offset_is_recognized() -> None:
     (message,) = check_volume(make_ct().with_array((make_ct().array + 1024).astype(np.uint16)))
-    assert "offset of −1024" in message
+    assert "offset of -1024" in message
 
 
 def test_short_scan_gives_a_warning_with_its_height() -> None:

@@ -11,8 +11,15 @@ from typing import Any
 import numpy as np
 import pydicom
 import pytest
-from pydicom.dataset import FileDataset, FileMetaDataset
-from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, RTPlanStorage, generate_uid
+from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
+from pydicom.sequence import Sequence as Sequences
+from pydicom.uid import (
+    CTImageStorage,
+    EnhancedCTImageStorage,
+    ExplicitVRLittleEndian,
+    RTPlanStorage,
+    generate_uid,
+)
 
 from AGTraining.errors import InputError
 from AGTraining.imaging.files import read_volume, read_volume_with_messages
@@ -213,6 +220,61 @@ def test_copies_of_a_file_count_once(tmp_path: Path) -> None:
     for path in write_series(tmp_path / "one"):
         shutil.copy(path, tmp_path / f"copy of {path.name}")
     assert read_volume(tmp_path).size[2] == 12
+
+
+def test_slices_of_one_instance_uid_are_told_apart(tmp_path: Path) -> None:
+    """Bad anonymizers give all slices the same UID; copies of a file still count once, and phases stay apart."""
+    paths = write_series(tmp_path / "one", series="1.2.9", SOPInstanceUID="1.2.3.9", AcquisitionNumber=1)
+    write_series(tmp_path / "two", series="1.2.9", SOPInstanceUID="1.2.3.9", AcquisitionNumber=2)
+    write_series(tmp_path / "one", heights=range(0, 40, 5), series="1.2.8", SOPInstanceUID="1.2.3.9")
+    for path in paths[:3]:
+        shutil.copy(path, tmp_path / f"copy of {path.name}")
+    volume, messages = read_volume_with_messages(tmp_path)
+    assert np.array_equal(volume.array[:, 0, 0], np.arange(12) * 100 - 1024)
+    assert any("2 times" in message for message in messages)
+    assert read_volume(next((tmp_path / "one").glob("*1.2.8*"))).size[2] == 8
+
+
+def write_multi_frame(path: Path, heights: Sequence[float]) -> Path:
+    """An enhanced CT: one file with a frame at each of the heights."""
+    frames = []
+    for z in heights:
+        frame, plane, place = Dataset(), Dataset(), Dataset()
+        place.ImagePositionPatient = [-50.0, -60.0, float(z)]
+        measures, orientation = Dataset(), Dataset()
+        measures.PixelSpacing, measures.SliceThickness = [0.8, 0.7], 5.0
+        orientation.ImageOrientationPatient = list(AXIAL)
+        plane.RescaleIntercept, plane.RescaleSlope, plane.RescaleType = -1024, 1, "HU"
+        frame.PlanePositionSequence = Sequences([place])
+        frame.PixelMeasuresSequence = Sequences([measures])
+        frame.PlaneOrientationSequence = Sequences([orientation])
+        frame.PixelValueTransformationSequence = Sequences([plane])
+        frames.append(frame)
+    return write_slice(
+        path, np.concatenate([slice_pixels(n) for n in range(len(heights))]), (0, 0, 0), generate_uid(),
+        SOPClassUID=EnhancedCTImageStorage, Rows=10, NumberOfFrames=len(heights), ImagePositionPatient=None,
+        ImageOrientationPatient=None, PixelSpacing=None, SliceThickness=None, RescaleSlope=None, RescaleIntercept=None,
+        SharedFunctionalGroupsSequence=Sequences([Dataset()]), PerFrameFunctionalGroupsSequence=Sequences(frames),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("heights", [[0, 5, 10, 15, 20, 35, 40, 45], [20, 0, 35, 5, 10, 15, 30, 25]])
+@pytest.mark.parametrize("as_folder", [True, False])
+def test_multi_frame_is_refused_because_its_places_are_unknown(
+    tmp_path: Path, heights: list[float], as_folder: bool
+) -> None:
+    path = write_multi_frame(tmp_path / "enhanced.dcm", heights)
+    assert pydicom.dcmread(path).pixel_array.shape == (8, 10, 12)
+    with pytest.raises(InputError, match=r"enhanced.dcm: a multi-frame .* one file for each slice"):
+        read_volume(tmp_path if as_folder else path)
+
+
+def test_series_of_single_slices_is_taken_before_a_multi_frame_file(tmp_path: Path) -> None:
+    write_multi_frame(tmp_path / "enhanced.dcm", range(0, 100, 5))
+    write_series(tmp_path)
+    volume, (message,) = read_volume_with_messages(tmp_path)
+    assert volume.size == (12, 10, 12)
+    assert "(20)" in message
 
 
 def test_gantry_tilt_is_kept_as_shear(tmp_path: Path) -> None:

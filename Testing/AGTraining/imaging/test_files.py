@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import gzip
 import itertools
+import os
 import re
 import struct
+import sys
+import tempfile
 from pathlib import Path
 
 import nibabel
@@ -367,6 +370,58 @@ def test_failed_write_keeps_the_old_file(volume: Volume, tmp_path: Path, monkeyp
         write_volume(volume.with_array(volume.array + 1), path)
     assert path.read_bytes() == before
     assert [p.name for p in tmp_path.iterdir()] == ["scan.nii.gz"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no limits for files")
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_full_disk_is_noticed(volume: Volume, tmp_path: Path, suffix: str) -> None:
+    import resource
+
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4000, before[1]))
+    try:
+        with pytest.raises(InputError, match="is the disk full"):
+            write_volume(volume, tmp_path / f"scan{suffix}")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(not hasattr(os, "seteuid"), reason="needs users without rights")
+@pytest.mark.parametrize("name", ["scan.nii.gz", "scan.mha", "scan.dcm"])
+def test_file_without_permission_is_refused_in_one_sentence(volume: Volume, name: str) -> None:
+    # Not in tmp_path, which nobody but its owner may enter.
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, name)
+        path.write_bytes(b"voxels")
+        path.chmod(0)
+        Path(folder).chmod(0o755)
+        user = os.geteuid()
+        try:
+            if user == 0:
+                os.seteuid(65534)
+            with pytest.raises(InputError, match=rf"^{re.escape(str(path))}: cannot be read \(Permission denied\)"):
+                read_volume(path)
+        finally:
+            os.seteuid(user)
+
+
+@pytest.mark.parametrize("form", ["both", "sform alone", "sheared"])
+@pytest.mark.parametrize(("unit", "per_millimeter"), [("meter", 1e-3), ("micron", 1e3)])
+def test_nifti_in_other_units_is_in_place(
+    voxels: np.ndarray, tmp_path: Path, unit: str, per_millimeter: float, form: str
+) -> None:
+    expected = np.array([[-0.7, 0, 0, 40], [0, -0.8, 0, 50], [0, 0, 5, 300], [0, 0, 0, 1]])
+    if form == "sheared":
+        expected[1, 2] = 1.5
+    image = nibabel.Nifti1Image(voxels.T, np.diag([per_millimeter] * 3 + [1]) @ expected)
+    image.header.set_xyzt_units(unit)
+    if form != "both":
+        image.set_qform(None, 0)
+    nibabel.save(image, tmp_path / "scan.nii.gz")
+    volume, messages = read_volume_with_messages(tmp_path / "scan.nii.gz")
+    assert np.allclose(volume.ijk_to_world, np.diag([-1, -1, 1, 1]) @ expected, atol=1e-3)
+    assert not any("apart" in message for message in messages)
 
 
 def test_boolean_mask_is_written_as_bytes(tmp_path: Path) -> None:
