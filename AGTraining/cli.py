@@ -186,7 +186,7 @@ def _document(
         "error": None if error is None else _sentence(error),
         "code": None if error is None else _code(error),
     }
-    return json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False)
+    return json.dumps(document, indent=2, allow_nan=False)
 
 
 def _require_any_input(inputs: Sequence[str]) -> None:

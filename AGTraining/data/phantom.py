@@ -27,7 +27,7 @@ class PhantomOptions:
     extent along the patient's axes (left–right, front–back, feet–head); give one of the two, or neither for the
     whole abdomen. phase: contrast phase (None: drawn). noise_hu: standard deviation in soft tissue (None: drawn;
     0: none). kidneys: which ones the patient has. orientation: the patient directions that i, j and k run to,
-    "LPS" being DICOM's usual order; any of the 48.
+    "LPS" being DICOM's usual order; any of the 48. oral_contrast: whether the patient drank contrast before the scan.
     """
 
     seed: int = 0
@@ -38,6 +38,7 @@ class PhantomOptions:
     noise_hu: float | None = None
     kidneys: Kidneys = "both"
     orientation: str = "LPS"
+    oral_contrast: bool = False
 
     def __post_init__(self) -> None:
         """Raises ValueError with a sentence on what is wrong."""
@@ -78,7 +79,7 @@ def make_phantom(options: PhantomOptions = PhantomOptions()) -> Phantom:
     """The labelled CT of the options' patient, on the options' grid."""
     draw = np.random.default_rng([options.seed, 77])
     phase = options.phase or PHASES[int(draw.choice(3, p=[0.2, 0.25, 0.55]))]
-    patient = Patient(options.seed, phase, options.kidneys)
+    patient = Patient(options.seed, phase, options.kidneys, options.oral_contrast)
 
     axes = [_AXES[c] for c in options.orientation]
     spacing = np.empty(3)

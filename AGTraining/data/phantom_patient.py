@@ -6,7 +6,7 @@ Template coordinates are mm, LPS, with 0 on the body's axis at the height of the
 from __future__ import annotations
 
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -99,12 +99,14 @@ class Gut:
 class Patient:
     """One patient: everything that is drawn at random is drawn here, in an order that no grid can change."""
 
-    def __init__(self, seed: int, phase: Phase, kidneys: Kidneys) -> None:
+    def __init__(self, seed: int, phase: Phase, kidneys: Kidneys, oral_contrast: bool = False) -> None:
         self.seed, self.phase, self.kidneys = seed, phase, kidneys
         self._draw_body()
         self._draw_tissue()
         self._draw_pancreas_and_vessels()
         self._draw_gut()
+        if oral_contrast:
+            self._drink_contrast()
         self._draw_solid_organs()
 
     def rng(self, name: str) -> np.random.Generator:
@@ -260,6 +262,20 @@ class Patient:
             fluid = float(r.choice((-5.0, 15.0, 30.0, 60.0, 220.0), p=(0.2, 0.3, 0.3, 0.15, 0.05)))
             tube = Tube(points, r.uniform(9, 13.5) * r.uniform(0.85, 1.15, 9))
             self.loops.append(Gut(tube, 2.6, fluid, np.array([r.uniform(-3.0, 0.5)])))
+
+    def _drink_contrast(self) -> None:
+        """Fills the gut with oral contrast, as bright as an enhanced kidney and brighter, each part differently."""
+        r = self.rng("oral contrast")
+
+        def filled(gut: Gut, share: float) -> Gut:
+            hu = float(r.uniform(110, 450))
+            # Less gas than before: what was drunk needs the room.
+            return replace(gut, fluid=hu, gas=gut.gas - 0.4) if r.random() < share else gut
+
+        self.stomach = filled(self.stomach, 0.7)
+        self.duodenum = filled(self.duodenum, 0.5)
+        self.colon = filled(self.colon, 0.8)
+        self.loops = [filled(loop, 0.7) for loop in self.loops]
 
     def _draw_solid_organs(self) -> None:
         r = self.rng("solid")

@@ -51,8 +51,8 @@ def require_writable(out: Path, case: str = "case") -> None:
             Path(folder, case + LONGEST).write_bytes(b"probe")
     except OSError as error:
         raise InputError(
-            f"{out}: cannot hold the results of '{case}' ({error.strerror}); choose another folder, or a shorter name "
-            "for the scan where that is too long."
+            f"{out}: cannot hold the results ({error.strerror}); choose another folder, or a shorter name for the scan "
+            "where that is too long."
         ) from error
 
 
@@ -110,7 +110,8 @@ def case_folder(out: Path, case: str, overwrite: bool) -> Iterator[Path]:
 def _replace(final: Path, temporary: Path) -> None:
     """Puts the new folder in place of the old one, with the old one's foreign files.
 
-    The old folder is first renamed, in plain sight: after a kill at any moment one of the two is whole.
+    The old folder is first renamed, in plain sight: after a kill at any moment one of the two is whole. A foreign file
+    whose name is taken by a new one is kept beside it under a longer name.
     """
     aside = final.with_name(temporary.name.removeprefix(".") + ".replaced")
     final.rename(aside)
@@ -119,12 +120,20 @@ def _replace(final: Path, temporary: Path) -> None:
     except OSError:
         aside.rename(final)
         raise
-    for part in aside.iterdir():
-        if _is_result(part.name, final.name) or (final / part.name).exists():
-            part.unlink()
-        else:
-            part.rename(final / part.name)
-    aside.rmdir()
+    try:
+        for part in list(aside.iterdir()):
+            if _is_result(part.name, final.name):
+                part.unlink()
+            elif (final / part.name).exists():
+                part.rename(final / f"{part.name}.{aside.name}")
+            else:
+                part.rename(final / part.name)
+        aside.rmdir()
+    except OSError as error:
+        raise InputError(
+            f"{final}: the new results are there, but {aside} still holds files of the old folder that could not be "
+            f"moved ({error.strerror or error}); move or delete them by hand."
+        ) from error
 
 
 def _is_result(name: str, case: str) -> bool:

@@ -31,7 +31,7 @@ def choose_device(name: str = "auto") -> torch.device:
         device = torch.device("meta")
     if device.type == "cuda":
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-        if (device.index or 0) >= count:
+        if not 0 <= (device.index or 0) < count:
             raise DeviceError(
                 f"Device '{name}' is not available: PyTorch sees {count} CUDA GPU(s); choose 'auto' or 'cpu'."
             )

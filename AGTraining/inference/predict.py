@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -53,7 +54,8 @@ def predict(
 ) -> Prediction:
     """Class probabilities and attention of z-scores on the model's grid, (K, J, I) float32.
 
-    step(fraction, detail): progress after each tile; check(): called within tiles; both may raise Cancelled.
+    step(fraction, detail): progress after each tile; check(): called within tiles. Both may raise Cancelled
+    and nothing else.
     When a device runs out of memory, smaller tiles are tried; when a GPU fails for good, the CPU is; where half
     precision overflows, full precision is. A message says so.
     Raises DeviceError when the memory does not even hold the smallest tile, BundleError when the network gives NaN.
@@ -62,11 +64,13 @@ def predict(
     network = bundle.network
     assert isinstance(network, UNet3D)
     messages: list[str] = []
+    if device == "auto" and chosen.type == "cpu" and torch.cuda.is_available():
+        messages.append("No GPU answered or has free memory; the CPU was used.")
     axes = tuple("zyx".index(axis) for axis in bundle.info.mirror_axes) if mirror else ()
     if mirror and not axes:
         messages.append(f"The model {bundle.info.name} was not trained with mirrored images; mirroring was left out.")
     mixed: bool | None = None
-    tile = _tile(image.shape, tile_size, network, chosen)
+    tile = _tile(image.shape, tile_size, network, chosen, mixed)
     while True:
         result, failure = None, ""
         try:
@@ -77,6 +81,8 @@ def predict(
                     f"{bundle.path.name}: the model computes no finite numbers for this image; use another model."
                 ) from None
             mixed = False
+            limit = _tile(image.shape, tile_size, network, chosen, mixed)
+            tile = (min(tile[0], limit[0]), min(tile[1], limit[1]), min(tile[2], limit[2]))
             messages.append(f"{describe(chosen)}: half precision gave no finite numbers; full precision was used.")
         except (MemoryError, RuntimeError) as error:
             if not _is_out_of_memory(error) and chosen.type == "cpu":
@@ -102,7 +108,7 @@ def predict(
         if failure:
             messages.append(f"{describe(chosen)} could not run the network ({failure}); the CPU was used instead.")
             chosen = torch.device("cpu")
-            tile = _tile(image.shape, tile_size, network, chosen)
+            tile = _tile(image.shape, tile_size, network, chosen, mixed)
 
 
 class _NotFiniteError(ArithmeticError):
@@ -219,7 +225,7 @@ class _Run:
 
 
 def _tile(
-    size: Sequence[int], wanted: Sequence[int] | None, network: UNet3D, device: torch.device
+    size: Sequence[int], wanted: Sequence[int] | None, network: UNet3D, device: torch.device, mixed: bool | None = None
 ) -> tuple[int, int, int]:
     """Tile size (K, J, I), multiples of the network's divisor, never larger than the padded image."""
     divisor = network.divisor
@@ -230,7 +236,7 @@ def _tile(
     budget = free_memory_bytes(device) * SHARE_OF_FREE_MEMORY
     if device.type == "cpu":
         budget = min(budget, CPU_TILE_BYTES)
-    voxels = budget / bytes_per_voxel(network, inference_dtype(device))
+    voxels = budget / bytes_per_voxel(network, inference_dtype(device, mixed))
     tile = list(padded)
     while np.prod([float(n) for n in tile]) > voxels and max(tile) > SMALLEST_TILE:
         longest = tile.index(max(tile))
@@ -275,7 +281,9 @@ def _is_out_of_memory(error: BaseException) -> bool:
 
 
 def _free(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.empty_cache()
-    elif device.type == "mps":
-        torch.mps.empty_cache()
+    # A GPU that has failed for good raises its error here again.
+    with contextlib.suppress(RuntimeError):
+        if device.type == "cuda":
+            torch.cuda.empty_cache()
+        elif device.type == "mps":
+            torch.mps.empty_cache()

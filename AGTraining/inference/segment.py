@@ -145,10 +145,6 @@ def segment(
         messages += prediction.messages
     with report.stage("Restoring the scan's resolution", 0.8, 0.94):
         channels, sides_certain = split_pairs(prediction, bundle, hounsfield, grid)
-        if not sides_certain:
-            messages.append(
-                f"{volume.name}: no spine was seen, so left and right were told by the middle of the body; check them."
-            )
         winner = winning_label(channels)
         confidence = mean_confidence(channels, winner)
         labels = restore(channels, winner, grid, volume, report.step)
@@ -165,6 +161,10 @@ def segment(
             _statistics(volume, labels, boxes.get(label.value), label, confidence[label.value - 1]) for label in kept
         )
         messages += _organ_messages(volume, organs, boxes)
+        if not sides_certain and any(organ.found and organ.label.modifier_code for organ in organs):
+            messages.append(
+                f"{volume.name}: no spine was seen, so left and right were told by the middle of the body; check them."
+            )
         attention = _attention_volumes(prediction, grid)
     return SegmentResult(
         Volume(labels, volume.ijk_to_world, volume.name),

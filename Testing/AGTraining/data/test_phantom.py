@@ -216,3 +216,13 @@ def test_thick_slices_average_what_lies_in_them() -> None:
 def test_bad_options_are_named(options: dict[str, object], part: str) -> None:
     with pytest.raises(ValueError, match=part):
         PhantomOptions(**options)  # type: ignore[arg-type]
+
+
+def test_oral_contrast_brightens_the_bowel_and_nothing_else() -> None:
+    options = {"seed": 3, "spacing": (5.0, 5.0, 5.0), "phase": "portal venous", "noise_hu": 0.0}
+    plain, drunk = (make_phantom(PhantomOptions(**options, oral_contrast=drink)) for drink in (False, True))
+    bowel = np.isin(plain.labels.array, (LABELS["colon"], LABELS["small_bowel"]))
+    assert np.array_equal(plain.labels.array, drunk.labels.array)
+    assert np.median(drunk.ct.array[bowel]) > np.median(plain.ct.array[bowel]) + 50
+    liver = plain.labels.array == LABELS["liver"]
+    assert abs(np.median(drunk.ct.array[liver].astype(float)) - np.median(plain.ct.array[liver])) < 2

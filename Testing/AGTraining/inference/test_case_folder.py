@@ -53,6 +53,15 @@ def test_overwriting_removes_results_alone(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["p"]
 
 
+def test_scan_of_the_user_whose_name_a_result_takes_is_kept(tmp_path: Path) -> None:
+    fill(tmp_path / "p", OLD | OWN)
+    with case_folder(tmp_path, "p", overwrite=True) as folder:
+        fill(folder, {**NEW, "p_ct.nii.gz": "resampled"})
+    now = contents(tmp_path / "p")
+    assert now.pop("p_ct.nii.gz") == "resampled"
+    assert [text for name, text in now.items() if name.startswith("p_ct.nii.gz.")] == ["mine"]
+
+
 def test_label_map_that_no_run_left_is_not_overwritten(tmp_path: Path) -> None:
     fill(tmp_path / "p", {"p_labels.nii.gz": "by hand"})
     message = "p_labels.nii.gz is there without p_volumes.csv"

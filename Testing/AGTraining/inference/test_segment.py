@@ -286,7 +286,8 @@ def test_a_gpu_that_fails_hands_over_to_the_cpu(bundle, monkeypatch, reason):
     broken(monkeypatch, fail)
     monkeypatch.setattr(predict_module, "choose_device", lambda name: torch.device("mps"))
     monkeypatch.setattr(predict_module, "free_memory_bytes", lambda device: 2**31)
-    monkeypatch.setattr(predict_module, "_free", lambda device: None)
+    # A GPU in this state raises its error at every call.
+    monkeypatch.setattr(torch.mps, "empty_cache", lambda: fail(None, torch.device("mps"), None))
     monkeypatch.setattr(predict_module._Run, "_forward", forward_on_cpu)
     result = segment(patient(*RIGHT_HANDED), bundle, SegmentOptions())
     assert any("the CPU was used instead" in message for message in result.messages)
