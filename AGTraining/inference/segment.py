@@ -249,7 +249,7 @@ def _organ_messages(volume: Volume, organs: tuple[OrganStatistics, ...], boxes: 
     ]
     if cut:
         messages.append(
-            f"{volume.name}: cut off at the edge of the scan, so the volume is too small: {', '.join(cut)}."
+            f"{volume.name}: may be cut off at the edge of the scan, its volume then too small: {', '.join(cut)}."
         )
     return messages
 
