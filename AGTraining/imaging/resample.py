@@ -116,6 +116,8 @@ class GridSampler:
 
 def _index_space_image(array: np.ndarray) -> sitk.Image:
     """The array as an ITK image whose physical points are its indices."""
+    if not array.dtype.isnative:
+        array = array.astype(array.dtype.newbyteorder("="))
     if array.dtype == bool:
         array = array.astype(np.uint8)
     elif array.dtype.kind not in "iu" and array.dtype not in (np.float32, np.float64):

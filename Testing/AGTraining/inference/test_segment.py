@@ -70,6 +70,13 @@ def test_any_scalar_type_gives_the_same_labels(bundle, dtype):
     assert np.array_equal(result.labels.array, expected)
 
 
+def test_voxels_of_the_other_byte_order_give_the_same_labels(bundle):
+    volume = patient(*RIGHT_HANDED)
+    swapped = volume.with_array(volume.array.astype(volume.array.dtype.newbyteorder()))
+    expected = segment(volume, bundle, CPU).labels.array
+    assert np.array_equal(segment(swapped, bundle, CPU).labels.array, expected)
+
+
 def test_the_input_is_left_alone(bundle):
     volume = patient(*RIGHT_HANDED, dtype=np.float32)
     volume.array[3, 3, 3] = np.nan
