@@ -142,26 +142,27 @@ class _Run:
         self.padded = padded
         self.tile = tile
         self.tiles = tile_slices(padded.shape[2:], tile, OVERLAP, self.divisor)
-        classes = network.num_classes - 1
-        self.sum = np.zeros((classes, *padded.shape[2:]), dtype=np.float32) if len(self.tiles) > 1 else None
+        self.classes = network.num_classes - 1
         self.maps: dict[str, np.ndarray] = {}
 
     @torch.inference_mode()
     def result(self) -> Prediction:
-        window = gaussian_window(self.tile)
-        total = np.zeros(self.padded.shape[2:], dtype=np.float32) if self.sum is not None else None
-        probabilities = None
+        size = self.padded.shape[2:]
+        several = len(self.tiles) > 1
+        if several:
+            window = gaussian_window(self.tile)
+            weighted = np.zeros((self.classes, *size), dtype=np.float32)
+            weights = np.zeros(size, dtype=np.float32)
         for number, place in enumerate(self.tiles):
             probabilities, maps = self._tile(self.padded[(slice(None), slice(None), *place)])
-            if self.sum is not None and total is not None:
-                self.sum[(slice(None), *place)] += probabilities * window
-                total[place] += window
+            if several:
+                weighted[(slice(None), *place)] += probabilities * window
+                weights[place] += window
             self._add_maps(maps, place)
             self.step((number + 1) / len(self.tiles), f" (tile {number + 1} of {len(self.tiles)})")
-        assert probabilities is not None
-        if self.sum is not None and total is not None:
-            self.sum /= total
-            probabilities = self.sum
+        if several:
+            weighted /= weights
+            probabilities = weighted
         cropped = np.ascontiguousarray(probabilities[(slice(None), *self.crop)])
         return Prediction(cropped, self._finished_maps(), describe(self.device))
 

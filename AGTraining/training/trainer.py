@@ -221,7 +221,7 @@ def learning_rate(config: TrainingConfig, step: int) -> float:
 
 def build_network(config: TrainingConfig) -> UNet3D:
     """The configuration's network, new or with the weights of `initial_weights`. Raises ConfigurationError."""
-    arguments = {"num_classes": len(config.classes) + 1, **config.network.arguments}
+    arguments = _network_arguments(config)
     try:
         network = bundle.NETWORKS[config.network.name](**arguments)
     except (TypeError, ValueError, ArithmeticError, RuntimeError) as error:
@@ -245,17 +245,21 @@ def build_network(config: TrainingConfig) -> UNet3D:
     return network
 
 
+def _network_arguments(config: TrainingConfig) -> dict[str, Any]:
+    """The configuration's network arguments with the number of classes (the background included)."""
+    return {"num_classes": len(config.classes) + 1, **config.network.arguments}
+
+
 def export_bundle(config: TrainingConfig, checkpoint: Path, path: Path, metrics: dict[str, Any] | None = None) -> None:
     """Writes a checkpoint's network as a bundle with the run's provenance."""
     state = read_checkpoint(checkpoint)
-    network: nn.Module = bundle.NETWORKS[config.network.name](
-        **{"num_classes": len(config.classes) + 1, **config.network.arguments}
-    )
+    arguments = _network_arguments(config)
+    network: nn.Module = bundle.NETWORKS[config.network.name](**arguments)
     network.load_state_dict(state["network"])
     info = bundle.BundleInfo(
         name=config.name,
         network=config.network.name,
-        arguments={"num_classes": len(config.classes) + 1, **config.network.arguments},
+        arguments=arguments,
         spacing_mm=config.spacing_mm,
         intensity=config.intensity,
         classes=[bundle.OrganClass(**item.model_dump(exclude={"labels"})) for item in config.classes],
