@@ -15,7 +15,8 @@ from AGTraining.imaging.upright import is_sheared, upright
 from AGTraining.imaging.volume import Volume
 from AGTraining.inference.case_folder import case_folder, require_apart, require_free, require_writable
 from AGTraining.inference.outputs import finite_or_none, write_case
-from AGTraining.inference.segment import OrganStatistics, SegmentOptions, segment
+from AGTraining.inference.result import OrganStatistics, SegmentOptions
+from AGTraining.inference.segment import segment
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
@@ -22,14 +22,12 @@ from torch import Tensor, nn
 from AGTraining import networks
 from AGTraining.errors import BundleError
 from AGTraining.imaging.intensity import IntensityRule
+from AGTraining.labels import OutputLabel, output_labels
 
 FORMAT_VERSION = 1
 DOCUMENT_KEY = "AGTraining"
 CHECKSUM_KEY = "sha256"
 NETWORKS: Mapping[str, type[nn.Module]] = {"UNet3D": networks.UNet3D, "AttentionUNet": networks.AttentionUNet}
-
-RIGHT = ("24028007", "Right")
-LEFT = ("7771000", "Left")
 
 Millimeters = Annotated[FiniteFloat, Field(gt=0)]
 ColorChannel = Annotated[int, Field(ge=0, le=255)]
@@ -52,22 +50,6 @@ class OrganClass(BaseModel):
     type_meaning: str
     color: tuple[ColorChannel, ColorChannel, ColorChannel]
     paired: bool = False
-    usual_ml: tuple[float, float] | None = None
-
-
-class OutputLabel(NamedTuple):
-    """A value of the label map: `organ` is the network class it comes from."""
-
-    value: int
-    name: str
-    organ: str
-    category_code: str
-    category_meaning: str
-    type_code: str
-    type_meaning: str
-    modifier_code: str | None
-    modifier_meaning: str | None
-    color: tuple[int, int, int]
     usual_ml: tuple[float, float] | None = None
 
 
@@ -98,27 +80,7 @@ class BundleInfo(BaseModel):
     @property
     def output_labels(self) -> tuple[OutputLabel, ...]:
         """The values of the label map, 1 and up: a paired class gives two, right before left."""
-        labels: list[OutputLabel] = []
-        for organ in self.classes:
-            for modifier in (RIGHT, LEFT) if organ.paired else (None,):
-                code, meaning = modifier or (None, None)
-                name = f"{meaning.lower()} {organ.name}" if meaning else organ.name
-                labels.append(
-                    OutputLabel(
-                        len(labels) + 1,
-                        name,
-                        organ.name,
-                        organ.category_code,
-                        organ.category_meaning,
-                        organ.type_code,
-                        organ.type_meaning,
-                        code,
-                        meaning,
-                        organ.color,
-                        organ.usual_ml,
-                    )
-                )
-        return tuple(labels)
+        return output_labels(organ.model_dump() for organ in self.classes)
 
 
 @dataclass(frozen=True)

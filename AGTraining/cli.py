@@ -30,7 +30,7 @@ from AGTraining.terminal import print_anything, progress_bar, stdout_kept_for_js
 if TYPE_CHECKING:
     from AGTraining.batch import Case, CaseReport
     from AGTraining.bundle import Bundle
-    from AGTraining.inference.segment import SegmentOptions
+    from AGTraining.inference.result import SegmentOptions
 
 INTERRUPTED = 130
 
@@ -137,7 +137,7 @@ def _segment(parsed: argparse.Namespace) -> int:
         from AGTraining.batch import name_cases
         from AGTraining.inference.case_folder import require_apart, require_writable
         from AGTraining.inference.device import choose_device
-        from AGTraining.inference.segment import SegmentOptions
+        from AGTraining.inference.result import SegmentOptions
 
         options = SegmentOptions(
             device=parsed.device,

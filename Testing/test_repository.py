@@ -29,10 +29,13 @@ LARGEST_FILE = 15 * 1024 * 1024
 KNOWS: dict[str, set[str]] = {
     "networks": set(),
     "imaging": set(),
-    "bundle": {"networks", "imaging"},
-    "inference": {"networks", "imaging", "bundle"},
+    "labels": set(),
+    "bundle_file": set(),
+    "bundle": {"networks", "imaging", "labels", "bundle_file"},
+    "inference": {"networks", "imaging", "bundle", "labels"},
+    "exchange": {"imaging", "labels", "inference.result"},
     "data": {"imaging", "training.config"},
-    "evaluation": {"networks", "imaging", "bundle", "inference", "data"},
+    "evaluation": {"networks", "imaging", "labels", "bundle", "inference", "data"},
 }
 SLICER_MODULES = {"slicer", "vtk", "vtkmodules", "qt", "ctk", "mrml", "sitkUtils", "AttentionSegmentationLib"}
 
@@ -126,7 +129,8 @@ def test_slicer_library_imports_torch_only_when_it_is_needed_and_qt_only_in_widg
         f"{path.relative_to(ROOT)} imports {name}"
         for path in sources(SLICER_LIBRARY)
         for name in imports(path, file_scope_only=True)
-        if name.split(".")[0] == "torch" or (name.split(".")[0] in ("qt", "ctk") and "Widget" not in path.stem)
+        if name.split(".")[0] == "torch"
+        or (name.split(".")[0] in ("qt", "ctk") and not path.stem.startswith("Qt") and not path.stem.endswith("Widget"))
     }
 
     assert sources(SLICER_LIBRARY)

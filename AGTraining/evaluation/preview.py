@@ -21,7 +21,7 @@ from matplotlib.patches import Patch
 from scipy import ndimage
 
 from AGTraining.imaging.volume import Volume
-from AGTraining.inference.segment import OrganStatistics
+from AGTraining.inference.result import OrganStatistics
 
 PIXEL_MM = 1.0
 MAXIMUM_PIXELS = 512

@@ -7,11 +7,11 @@ import math
 import os
 from pathlib import Path
 
-from AGTraining.bundle import OutputLabel
 from AGTraining.imaging.files import write_image, write_volume
 from AGTraining.imaging.volume import Volume
-from AGTraining.inference.segment import SegmentResult
+from AGTraining.inference.result import SegmentResult
 from AGTraining.inference.terminology import terminology_entry
+from AGTraining.labels import OutputLabel
 
 
 def write_case(result: SegmentResult, folder: Path, case: str) -> dict[str, Path]:

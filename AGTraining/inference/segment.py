@@ -5,12 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import Literal
 
 import numpy as np
 
-from AGTraining.bundle import Bundle, OutputLabel
+from AGTraining.bundle import Bundle
 from AGTraining.errors import Cancelled, InputError
 from AGTraining.imaging.checks import check_volume
 from AGTraining.imaging.intensity import AIR_HU
@@ -19,6 +17,8 @@ from AGTraining.imaging.volume import Volume
 from AGTraining.inference.components import Box, body_box, keep_largest_components, label_boxes
 from AGTraining.inference.predict import Prediction, predict
 from AGTraining.inference.restore import mean_confidence, restore, split_pairs, winning_label
+from AGTraining.inference.result import OrganStatistics, SegmentOptions, SegmentResult
+from AGTraining.labels import OutputLabel
 
 MINIMUM_ORGAN_ML = 1.0
 LOW_CONFIDENCE = 0.75
@@ -26,58 +26,6 @@ LARGEST_MODEL_GRID = 500_000_000
 
 ProgressCallback = Callable[[float, str], None]
 CancelCallback = Callable[[], bool]
-
-
-@dataclass(frozen=True)
-class SegmentOptions:
-    """How to segment.
-
-    device: auto, cpu, cuda, cuda:N or mps. attention: maps of each level (mean of its sub-gates), of each sub-gate, or
-    none. tile_size: model voxels along K, J, I; None takes tiles as large as memory allows. mirror: average over
-    mirrored images, along the axes that the model was trained for. largest_component: keep the largest part of each
-    organ, and none under 1 ml. organs: names of output labels to keep; None keeps all.
-    """
-
-    device: str = "auto"
-    attention: Literal["none", "levels", "gates"] = "none"
-    tile_size: tuple[int, int, int] | None = None
-    mirror: bool = False
-    largest_component: bool = True
-    organs: tuple[str, ...] | None = None
-
-
-@dataclass(frozen=True)
-class OrganStatistics:
-    """An organ in numbers; HU values are NaN when it was not found. confidence: mean probability inside it."""
-
-    label: OutputLabel
-    voxels: int
-    volume_ml: float
-    mean_hu: float
-    sd_hu: float
-    confidence: float
-
-    @property
-    def found(self) -> bool:
-        """Whether any voxel has this label."""
-        return self.voxels > 0
-
-
-@dataclass(frozen=True)
-class SegmentResult:
-    """What came out.
-
-    labels: uint8 label map on exactly the input's grid. organs: in label order, also those that were not found.
-    attention: float32 in [0, 1] on the model's grids, by name (`level2`, or `level2.gate1`). messages: sentences for
-    the user. device: what was used, in words. seconds: wall time by stage.
-    """
-
-    labels: Volume
-    organs: tuple[OrganStatistics, ...]
-    attention: dict[str, Volume] = field(default_factory=dict)
-    messages: tuple[str, ...] = ()
-    device: str = ""
-    seconds: dict[str, float] = field(default_factory=dict)
 
 
 class _Reporter:

@@ -91,9 +91,9 @@ def segmentAll(options: argparse.Namespace) -> int:
     """Segments the scans one after the other, prints the summary and returns the exit code."""
     if "slicer" not in sys.modules and importlib.util.find_spec("slicer") is None:
         raise ImportError("Outside Slicer the Python package slicer-core is needed: python -m pip install slicer-core")
-    from AttentionSegmentationLib.AttentionSegmentationLogic import AttentionSegmentationLogic
-    from AttentionSegmentationLib.BatchSegmentation import BatchSegmentation
-    from AttentionSegmentationLib.ProcessingOptions import ProcessingOptions
+    from AttentionSegmentationLib.Segmentation.BatchSegmentation import BatchSegmentation
+    from AttentionSegmentationLib.Segmentation.ProcessingOptions import ProcessingOptions
+    from AttentionSegmentationLib.Segmentation.SegmentationLogic import SegmentationLogic
     from AttentionSegmentationLib.SlicerHost import startSlicerHost
 
     from AGTraining.batch import name_cases
@@ -101,7 +101,7 @@ def segmentAll(options: argparse.Namespace) -> int:
     from AGTraining.inference.device import choose_device
 
     startSlicerHost()
-    logic = AttentionSegmentationLogic()
+    logic = SegmentationLogic()
     # What would fail every scan is said once.
     cases = name_cases(options.scans)
     require_apart([case.path for case in cases], Path(options.out), [case.name for case in cases])

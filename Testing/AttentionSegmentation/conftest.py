@@ -19,7 +19,7 @@ from AttentionSegmentationLib.SlicerHost import startSlicerHost
 from AGTraining import bundle
 from AGTraining.imaging.intensity import IntensityRule
 from AGTraining.imaging.volume import Volume
-from AGTraining.inference.segment import OrganStatistics, SegmentResult
+from AGTraining.inference.result import OrganStatistics, SegmentResult
 from AGTraining.networks import AttentionUNet
 
 startSlicerHost()

@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import slicer
-from AttentionSegmentationLib.BatchSegmentation import BatchSegmentation
-from AttentionSegmentationLib.ProcessingOptions import ProcessingOptions
+from AttentionSegmentationLib.Segmentation.BatchSegmentation import BatchSegmentation
+from AttentionSegmentationLib.Segmentation.ProcessingOptions import ProcessingOptions
 
 from AGTraining import cli
 from AGTraining.batch import Case
@@ -316,7 +316,7 @@ def test_scene_is_left_as_it_was(script, scene, addCT, tmp_path, tinyBundle):
 
 
 def test_unexpected_error_fails_the_scan_with_a_traceback(script, scene, capsys, tmp_path, tinyBundle, monkeypatch):
-    from AttentionSegmentationLib import BatchSegmentation
+    from AttentionSegmentationLib.Segmentation import BatchSegmentation
 
     def fail(node, path):
         raise RuntimeError("out of paper")

@@ -7,11 +7,11 @@ import pytest
 from matplotlib import image as pictures
 from matplotlib._pylab_helpers import Gcf
 
-from AGTraining.bundle import OutputLabel
 from AGTraining.evaluation.preview import choose_planes, draw_preview, write_preview
 from AGTraining.imaging.resample import Grid, resample
 from AGTraining.imaging.volume import Volume
-from AGTraining.inference.segment import OrganStatistics
+from AGTraining.inference.result import OrganStatistics
+from AGTraining.labels import OutputLabel
 
 SPLEEN_COLOR = (157, 108, 162)
 

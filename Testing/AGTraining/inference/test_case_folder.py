@@ -16,7 +16,7 @@ from AGTraining.imaging.files import write_volume
 from AGTraining.imaging.volume import Volume
 from AGTraining.inference.case_folder import case_folder, require_apart, require_writable
 from AGTraining.inference.outputs import write_segmentation, write_table
-from AGTraining.inference.segment import SegmentResult
+from AGTraining.inference.result import SegmentResult
 
 OLD = {"p_labels.nii.gz": "old", "p.seg.nrrd": "old", "p_volumes.csv": "old", "p_attention_level2_gate1.nrrd": "old"}
 OWN = {"p_ct.nii.gz": "mine", "p_attention_notes.txt": "mine", "p_attention_level2.txt": "mine", "notes.txt": "mine"}

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 from AGTraining.errors import InputError
 
 if TYPE_CHECKING:
-    from AGTraining.inference.segment import SegmentOptions
+    from AGTraining.inference.result import SegmentOptions
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class ProcessingOptions:
         """These choices as AGTraining takes them. Raises InputError when no organ is to be kept."""
         if self.organs is not None and not self.organs:
             raise InputError("No organ was chosen; choose at least one, or None for all.")
-        from AGTraining.inference.segment import SegmentOptions
+        from AGTraining.inference.result import SegmentOptions
 
         return SegmentOptions(
             device=self.device,

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 import slicer
 
-from .AttentionSegmentationLogic import AttentionSegmentationLogic
-from .NodeFiles import saveNode
+from ..NodeFiles import saveNode
+from ..SceneChanges import SceneChanges
+from ..VolumeConversion import addVolumeNode
 from .ProcessingOptions import ProcessingOptions
-from .SceneChanges import SceneChanges
-from .VolumeConversion import addVolumeNode
+from .SegmentationLogic import SegmentationLogic
 
 if TYPE_CHECKING:
     from AGTraining.batch import Case
@@ -42,12 +42,12 @@ class BatchSegmentation:
         outputFolder: str | Path,
         options: ProcessingOptions,
         overwrite: bool = False,
-        logic: AttentionSegmentationLogic | None = None,
+        logic: SegmentationLogic | None = None,
     ) -> None:
         self.outputFolder = Path(outputFolder).expanduser()
         self.options = options
         self.overwrite = overwrite
-        self.logic = logic or AttentionSegmentationLogic()
+        self.logic = logic or SegmentationLogic()
 
     def run(self, case: "Case", progress: Callable[[float, str], None] | None = None) -> BatchOutcome:
         """Segments one scan. Its files appear when all of them are written; the scene is left as it was.

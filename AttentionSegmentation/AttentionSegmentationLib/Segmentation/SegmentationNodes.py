@@ -10,7 +10,7 @@ from vtk.util.numpy_support import numpy_to_vtk
 from AGTraining.inference.terminology import terminology_entry
 
 if TYPE_CHECKING:
-    from AGTraining.inference.segment import SegmentResult
+    from AGTraining.inference.result import SegmentResult
 
 
 def addSegmentationNode(scene: Any, volumeNode: Any, result: "SegmentResult", name: str) -> Any:

@@ -5,13 +5,13 @@ from typing import TYPE_CHECKING, Any
 
 from AGTraining.errors import InputError
 
+from ..SceneChanges import allOrNothing
 from .AttentionNodes import addAttentionNodes
-from .SceneChanges import allOrNothing
 from .SegmentationNodes import addSegmentationNode
 from .StatisticsTable import addStatisticsTable
 
 if TYPE_CHECKING:
-    from AGTraining.inference.segment import SegmentResult
+    from AGTraining.inference.result import SegmentResult
 
 
 @dataclass(frozen=True)

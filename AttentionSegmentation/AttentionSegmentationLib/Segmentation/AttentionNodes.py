@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import slicer
 
-from .VolumeConversion import addVolumeNode
+from ..VolumeConversion import addVolumeNode
 
 if TYPE_CHECKING:
-    from AGTraining.inference.segment import SegmentResult
+    from AGTraining.inference.result import SegmentResult
 
 # Coefficients below this are transparent: an overlay shows where the network looks, not where it does not.
 ATTENTION_THRESHOLD = 0.5

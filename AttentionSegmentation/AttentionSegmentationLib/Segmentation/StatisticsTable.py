@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 import vtk
 
 if TYPE_CHECKING:
-    from AGTraining.inference.segment import SegmentResult
+    from AGTraining.inference.result import SegmentResult
 
 
 def addStatisticsTable(scene: Any, result: "SegmentResult", name: str) -> Any:

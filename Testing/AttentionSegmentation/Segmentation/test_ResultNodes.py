@@ -7,11 +7,11 @@ import pytest
 import SimpleITK as sitk
 import slicer
 import vtk
-from AttentionSegmentationLib import ResultNodes as ResultNodesFile
-from AttentionSegmentationLib.AttentionNodes import ATTENTION_THRESHOLD
+from AttentionSegmentationLib.Segmentation import ResultNodes as ResultNodesFile
 from AttentionSegmentationLib.NodeFiles import saveNode
-from AttentionSegmentationLib.ResultNodes import addResultNodes
 from AttentionSegmentationLib.SceneChanges import allOrNothing
+from AttentionSegmentationLib.Segmentation.AttentionNodes import ATTENTION_THRESHOLD
+from AttentionSegmentationLib.Segmentation.ResultNodes import addResultNodes
 from AttentionSegmentationLib.VolumeConversion import volumeFromNode
 
 from AGTraining.errors import AGTrainingError, InputError

@@ -9,13 +9,13 @@ import vtk
 
 from AGTraining.errors import AGTrainingError, InputError
 
+from ..VolumeConversion import volumeFromNode
 from .ProcessingOptions import ProcessingOptions
 from .ResultNodes import ResultNodes, addResultNodes
-from .VolumeConversion import volumeFromNode
 
 if TYPE_CHECKING:
     from AGTraining.bundle import Bundle
-    from AGTraining.inference.segment import SegmentResult
+    from AGTraining.inference.result import SegmentResult
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class ProcessingResult(ResultNodes):
     segmentResult: "SegmentResult"
 
 
-class AttentionSegmentationLogic:
+class SegmentationLogic:
     """Segments the organs of a CT in the scene.
 
     segment, loadBundle: used in place of `AGTraining.inference.segment.segment` and `AGTraining.bundle.load`.
