@@ -55,3 +55,11 @@ def positive_mm(text: str) -> float:
     if not 0 < value < float("inf"):
         raise argparse.ArgumentTypeError(f"{text} is not a positive number of mm")
     return value
+
+
+def positive_count(text: str) -> int:
+    """A number from 1 up. Raises as `seed` does."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a whole number from 1 up")
+    return value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -17,39 +18,62 @@ from torch.nn import functional as F
 
 from AGTraining.training.config import AugmentationSettings
 
+# Of a crop's size: rotation, shear and scale reach beyond it.
+MARGIN = 1.3
+
 
 class Augmentation:
     """Cuts a random crop out of a case, moved by a random affine map in the same interpolation, and changes its values.
 
-    crop: (K, J, I) voxels. air: z-score of air, which fills what lies outside the scan; None: the crop's minimum.
-    All randomness comes from the generator that is handed in.
+    crop: (K, J, I) voxels. air: z-score of air, which fills what lies outside the scan; None: the minimum around the
+    crop. All randomness comes from the generator that is handed in.
+
+    The two halves may run at different places: `cut` where the case lies, `change` on a GPU.
     """
 
     def __init__(self, settings: AugmentationSettings, crop: tuple[int, int, int], air: float | None) -> None:
         self._settings = settings
-        self._crop = crop
+        self.crop = crop
         self._air = air
 
     def __call__(self, image: np.ndarray, target: np.ndarray, random: np.random.Generator) -> tuple[Tensor, Tensor]:
         """image: (K, J, I) z-scores; target: (K, J, I) classes. Returns (1, K, J, I) float32 and (K, J, I) uint8."""
-        air = float(image.min()) if self._air is None else self._air
-        low, high = self._region(target, random)
-        # A margin around the crop for what the affine map turns into it.
-        block = tuple(slice(max(0, a), max(1, b)) for a, b in zip(low, high, strict=True))
-        picture = torch.from_numpy(image[block].astype(np.float32))[None] - air
-        classes = torch.from_numpy(target[block].astype(np.float32))[None]
-        # Offset of the block's centre from the wanted centre, in voxels: what was cut off at the scan's edge.
-        shift = [
-            (a + b) / 2 - (s.start + min(s.stop, n)) / 2
-            for a, b, s, n in zip(low, high, block, image.shape, strict=True)
-        ]
-        picture, classes = self._affine(picture, classes, shift, random)
-        picture = self._intensity(picture + air, random)
-        return picture.contiguous(), classes[0].to(torch.uint8)
+        return self.change(*self.cut(image, target, random), random)
 
-    def _region(self, target: np.ndarray, random: np.random.Generator) -> tuple[list[int], list[int]]:
-        """Corners of the crop with margin: around a labelled voxel, or anywhere within the scan."""
-        crop = np.array(self._crop)
+    @property
+    def block(self) -> tuple[int, int, int]:
+        """The size of what `cut` gives: the crop with a margin for what an affine map turns into it."""
+        k, j, i = (2 * math.ceil(n * MARGIN / 2) for n in self.crop)
+        return k, j, i
+
+    def cut(self, image: np.ndarray, target: np.ndarray, random: np.random.Generator) -> tuple[Tensor, Tensor]:
+        """The block around a random crop, (1, *block) float16 and (*block) uint8, air where it reaches beyond the scan.
+
+        Only this part of a memory-mapped case is read, and of the target what is needed to find the organs.
+        """
+        size = self.block
+        corner = self._corner(target, random)
+        inside = tuple(
+            slice(max(0, a), max(0, min(a + n, limit))) for a, n, limit in zip(corner, size, image.shape, strict=True)
+        )
+        part = image[inside]
+        air = self._air if self._air is not None else float(part.min()) if part.size else 0.0
+        picture, classes = np.full(size, air, dtype=np.float16), np.zeros(size, dtype=np.uint8)
+        place = tuple(slice(s.start - a, s.stop - a) for s, a in zip(inside, corner, strict=True))
+        picture[place], classes[place] = part, target[inside]
+        return torch.from_numpy(picture)[None], torch.from_numpy(classes)
+
+    def change(self, picture: Tensor, classes: Tensor, random: np.random.Generator) -> tuple[Tensor, Tensor]:
+        """The crop out of a block, moved and changed, where the block is: (1, K, J, I) float32 and (K, J, I) uint8."""
+        picture = picture.float()
+        air = float(picture.min()) if self._air is None else self._air
+        picture, moved = self._affine(picture - air, classes[None].float(), random)
+        picture = self._intensity(picture + air, random)
+        return picture.contiguous(), moved[0].to(torch.uint8)
+
+    def _corner(self, target: np.ndarray, random: np.random.Generator) -> list[int]:
+        """First voxel of the block: around a labelled voxel, or anywhere within the scan."""
+        crop = np.array(self.crop)
         size = np.array(target.shape)
         labelled = np.flatnonzero(target) if random.random() < self._settings.organ_centred else np.empty(0)
         if labelled.size:
@@ -66,13 +90,10 @@ class Augmentation:
         centre = np.where(small, size / 2 + random.uniform(-0.5, 0.5, 3) * (crop - size), centre)
         inside = np.clip(centre, np.minimum(crop, size) / 2, np.maximum(size - crop / 2, crop / 2))
         centre = np.where(small, centre, inside)
-        reach = np.ceil(crop * 0.65).astype(int)
-        low = np.round(centre).astype(int) - reach
-        return low.tolist(), (low + 2 * reach).tolist()
+        corner: list[int] = (np.round(centre).astype(int) - np.array(self.block) // 2).tolist()
+        return corner
 
-    def _affine(
-        self, picture: Tensor, classes: Tensor, shift: list[float], random: np.random.Generator
-    ) -> tuple[Tensor, Tensor]:
+    def _affine(self, picture: Tensor, classes: Tensor, random: np.random.Generator) -> tuple[Tensor, Tensor]:
         s = self._settings
         rotate, scale, shear = np.zeros(3), np.ones(3), np.zeros(6)
         if random.random() < s.affine:
@@ -84,11 +105,11 @@ class Augmentation:
         parameters: dict[str, Any] = {
             "rotate_params": rotate.tolist(),
             "shear_params": shear.tolist(),
-            "translate_params": shift,
             "scale_params": scale.tolist(),
-            "spatial_size": self._crop,
+            "spatial_size": self.crop,
             "padding_mode": "zeros",
             "image_only": True,
+            "device": picture.device,
         }
         moved = Affine(mode="bilinear", **parameters)(picture)
         moved_classes = Affine(mode="nearest", **parameters)(classes)
@@ -109,8 +130,9 @@ class Augmentation:
             if random.random() < 0.3:
                 picture = _plain(AdjustContrast(gamma=float(random.uniform(0.75, 1.35)))(picture))
         if random.random() < s.noise:
-            noise = random.standard_normal(picture.shape, dtype=np.float32)
-            picture = picture + torch.from_numpy(noise) * float(random.uniform(0.02, 0.25))
+            generator = torch.Generator(picture.device).manual_seed(int(random.integers(2**62)))
+            noise = torch.randn(picture.shape, generator=generator, device=picture.device)
+            picture = picture + noise * float(random.uniform(0.02, 0.25))
         return picture
 
 

@@ -27,7 +27,7 @@ def check_volume(volume: Volume) -> tuple[str, ...]:
     finite = sample[np.isfinite(sample)] if sample.dtype.kind == "f" else sample
     if finite.size == 0 or finite.min() == finite.max():
         finite = _require_contrast(volume)
-    messages = [*_geometry_warnings(volume), *_finite_warnings(volume, sample), *_intensity_warnings(volume, finite)]
+    messages = [*_geometry_warnings(volume), *_finite_warnings(volume, sample), *intensity_doubts(finite)]
     return tuple(f"{volume.name}: {message}" for message in messages)
 
 
@@ -94,10 +94,11 @@ def _geometry_warnings(volume: Volume) -> list[str]:
     return messages
 
 
-def _intensity_warnings(volume: Volume, finite: np.ndarray) -> list[str]:
+def intensity_doubts(finite: np.ndarray) -> list[str]:
+    """Why these voxels, finite and of any shape, may be no Hounsfield units; empty where they look like some."""
     low, high = float(finite.min()), float(finite.max())
     advice = "use the original CT in Hounsfield units"
-    if volume.array.dtype.kind == "b" or (low >= 0 and high <= 20):
+    if finite.dtype.kind == "b" or (low >= 0 and high <= 20):
         return [f"its values lie between {low:g} and {high:g}, like a label map; {advice}."]
     if low >= 0 and high <= 255:
         return [f"its values lie between 0 and 255, as if it had been windowed for display; {advice}."]

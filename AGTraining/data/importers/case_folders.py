@@ -12,7 +12,14 @@ import os
 from pathlib import Path
 from typing import Any
 
+from AGTraining.data.importers.common import DEFAULTS, ImportOptions, ImportReport
 from AGTraining.errors import ConfigurationError
+
+
+def import_manifest(folder: Path, output: Path, options: ImportOptions = DEFAULTS) -> ImportReport:
+    """All cases of the manifest, as the other importers do it: `output` is the folder of the `dataset.json`."""
+    path = output / "dataset.json"
+    return ImportReport(path, import_case_folders(folder, path))
 
 
 def import_case_folders(folder: Path, output: Path, exclude: tuple[str, ...] = (), only: tuple[str, ...] = ()) -> int:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -10,15 +11,10 @@ import torch
 from torch.utils.data import DataLoader
 
 from AGTraining.data.dataset import Case, DatasetDescription
-from AGTraining.data.samples import (
-    PreparedCase,
-    TrainingSamples,
-    file_fingerprint,
-    prepare_case,
-    prepare_sources,
-    require_labels,
-)
-from AGTraining.errors import ConfigurationError, InputError
+from AGTraining.data.fingerprint import content_hash
+from AGTraining.data.prepare import PreparedCase, prepare_case, prepare_sources, require_labels
+from AGTraining.data.samples import TrainingSamples
+from AGTraining.errors import ConfigurationError
 from AGTraining.imaging.files import write_volume
 from AGTraining.imaging.intensity import IntensityRule
 from AGTraining.imaging.volume import Volume
@@ -161,7 +157,7 @@ def test_unreadable_image_is_refused_with_its_name(tmp_path: Path) -> None:
     image, labels = scan()
     case = save(tmp_path, image, labels)
     case.image.write_bytes(case.image.read_bytes()[:200])
-    with pytest.raises(InputError, match=r"ct\.nii\.gz"):
+    with pytest.raises(ConfigurationError, match=r"ct\.nii\.gz"):
         prepare(case)
 
 
@@ -172,10 +168,10 @@ def test_weight_of_a_source_is_shared_by_its_cases(tmp_path: Path) -> None:
         for n in range(count):
             save(tmp_path / name / str(n), image, labels)
             entries.append({"image": f"{n}/ct.nii.gz", "label": f"{n}/labels.nii.gz"})
-        document = {"labels": {"0": "background", "1": "pancreas"}, "training": entries}
+        document = {"labels": {str(value): name for name, value in LABELS.items()}, "training": entries}
         (tmp_path / name / "dataset.json").write_text(json.dumps(document))
     sources = [SourceSettings(dataset=tmp_path / "one", weight=3), SourceSettings(dataset=tmp_path / "two", weight=1)]
-    prepared = prepare_sources(sources, make_config(tmp_path))
+    prepared = prepare_sources(sources, make_config(tmp_path), tmp_path / "prepared", workers=1)
     assert [case.weight for case in prepared] == [3, 0.5, 0.5]
 
 
@@ -218,7 +214,8 @@ def test_sample_comes_with_what_its_case_has_labels_for(tmp_path: Path) -> None:
     samples = TrainingSamples(some_cases(), make_config(tmp_path))
     seen = set()
     for n in range(12):
-        image, target, labelled = samples[n]
+        image, target, labelled, number = samples[n]
+        assert number == n
         assert (image.shape, target.shape, labelled.shape) == ((1, 32, 32, 32), (32, 32, 32), (4,))
         case = int(target.max()) - 1
         seen.add(case)
@@ -237,9 +234,37 @@ def test_fingerprint_is_of_the_content_not_of_the_place(tmp_path: Path) -> None:
     case = save(tmp_path / "a", *scan())
     (tmp_path / "b").mkdir()
     moved = Path(shutil.copy(case.image, tmp_path / "b"))
-    assert file_fingerprint(moved) == file_fingerprint(case.image)
-    before = file_fingerprint(tmp_path / "a")
+    assert content_hash(moved) == content_hash(case.image)
+    before = content_hash(tmp_path / "a")
     content = bytearray(case.label.read_bytes())
     content[-1] ^= 1
     case.label.write_bytes(content)
-    assert file_fingerprint(tmp_path / "a") != before
+    assert content_hash(tmp_path / "a") != before
+
+
+def test_blocks_are_finished_into_the_crops_that_the_loader_makes(tmp_path: Path) -> None:
+    config = make_config(tmp_path, augmentation={"noise": 1.0, "axial_flip": 0.5, "low_resolution": 0.5})
+    crops, blocks = (TrainingSamples(some_cases(), config, blocks=blocks) for blocks in (False, True))
+    images, targets, labelled, numbers = next(iter(DataLoader(blocks, batch_size=3, sampler=range(5, 8))))
+    assert images.dtype == torch.float16 and images[0].nbytes + targets[0].nbytes == blocks.sample_bytes
+    finished = blocks.finish(images, targets, numbers)
+    for row, number in enumerate(range(5, 8)):
+        expected = crops[number]
+        assert torch.equal(finished[0][row], expected[0]) and torch.equal(finished[1][row], expected[1])
+        assert torch.equal(labelled[row], expected[2])
+    assert crops[5][0].nbytes + crops[5][1].nbytes == crops.sample_bytes
+
+
+def test_memory_mapped_cases_give_the_samples_of_those_in_memory(tmp_path: Path) -> None:
+    cases = some_cases()
+    mapped = []
+    for case in cases:
+        arrays = []
+        for name in ("image", "target"):
+            np.save(tmp_path / f"{case.name}_{name}.npy", getattr(case, name))
+            arrays.append(np.load(tmp_path / f"{case.name}_{name}.npy", mmap_mode="r"))
+        mapped.append(dataclasses.replace(case, image=arrays[0], target=arrays[1]))
+    config = make_config(tmp_path)
+    in_memory, from_disk = TrainingSamples(cases, config), TrainingSamples(mapped, config)
+    for n in range(4):
+        assert all(torch.equal(a, b) for a, b in zip(in_memory[n], from_disk[n], strict=True))

@@ -1,0 +1,88 @@
+"""Everything that is wrong with a data set, at once."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from AGTraining.arguments import expanded_path, positive_count
+from AGTraining.terminal import progress_bar
+
+if TYPE_CHECKING:
+    from AGTraining.data.check import Findings
+
+
+def add_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser], common: argparse.ArgumentParser) -> None:
+    """Adds the verb and its arguments."""
+    parser = verbs.add_parser("check", parents=[common], help="say all that is wrong with data sets")
+    parser.description = (
+        "Reads every image and label map: missing files, grids that do not fit, unknown labels, NaN, intensities that "
+        "are no Hounsfield units, patients in training and validation. Exit code 1 where there is a problem."
+    )
+    parser.add_argument(
+        "inputs", nargs="+", type=expanded_path, metavar="DATASET",
+        help="dataset.json or its folder, or a training configuration (.yaml) for all data sets that it names",
+    )  # fmt: skip
+    parser.add_argument("--split", type=expanded_path, metavar="FILE", help="splits.json of the data set, to check too")
+    parser.add_argument("--data", type=expanded_path, metavar="DIR", help="where a configuration's data sets lie")
+    parser.add_argument("--workers", type=positive_count, default=1, metavar="N", help="processes (default 1)")
+    parser.set_defaults(verb=run)
+
+
+def run(parsed: argparse.Namespace) -> int:
+    """Prints problems on stderr, warnings and a summary on stdout."""
+    from AGTraining.data.check import Findings, check_all
+    from AGTraining.data.dataset import read_description
+    from AGTraining.data.splits import check_splits, read_splits
+    from AGTraining.errors import ConfigurationError
+
+    findings = Findings()
+    datasets: list[Path] = []
+    for path in parsed.inputs:
+        if path.suffix.lower() in (".yaml", ".yml"):
+            found, named = _check_config(path, parsed.data)
+            findings.add(found)
+            datasets += named
+        else:
+            datasets.append(path)
+    datasets = list(dict.fromkeys(datasets))
+    if parsed.split is not None:
+        try:
+            splits = read_splits(parsed.split)
+            for path in datasets:
+                findings.problems += check_splits(splits, read_description(path)[0], parsed.split)
+        except ConfigurationError as error:
+            findings.problems.append(str(error))
+    with progress_bar("check") as progress:
+        findings.add(check_all(datasets, parsed.workers, progress))
+    for warning in findings.warnings:
+        print(f"note: {warning}")
+    sys.stdout.flush()
+    problems = list(dict.fromkeys(findings.problems))
+    for problem in problems:
+        print(f"error: {problem}", file=sys.stderr, flush=True)
+    names = ", ".join(map(str, datasets))
+    print(f"{names}: {len(problems)} problem{'s' * (len(problems) != 1)}" if problems else f"{names}: no problem found")
+    return int(bool(problems))
+
+
+def _check_config(path: Path, data: Path | None) -> tuple[Findings, list[Path]]:
+    """What is wrong with a configuration's choice of data, and the data sets that it names (phantoms need no check)."""
+    from AGTraining.data.check import Findings, check_apart
+    from AGTraining.data.prepare import require_labels
+    from AGTraining.data.sources import read_source
+    from AGTraining.errors import ConfigurationError
+    from AGTraining.training.config import read_config
+
+    config = read_config(path, data)
+    findings = Findings()
+    parts = [[source for source in part if source.dataset] for part in (config.training, config.validation)]
+    try:
+        if len(parts[0]) == len(config.training):
+            require_labels(parts[0], config.trained_classes)
+        findings.add(check_apart(*(list(map(read_source, part)) for part in parts)))
+    except ConfigurationError as error:
+        findings.problems.append(f"{path}: {error}")
+    return findings, [source.dataset for part in parts for source in part if source.dataset]
