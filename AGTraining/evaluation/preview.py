@@ -34,6 +34,7 @@ LABEL_SAMPLES = 3_000_000
 BACKGROUND = "#101418"
 INK = "#e8eaed"
 FAINT = "#8a929c"
+REFERENCE = "#ffffff"
 ATTENTION_MAP = "inferno"
 HALO = [patheffects.withStroke(linewidth=2, foreground=BACKGROUND)]
 ROW_INCHES = 3.6
@@ -93,10 +94,19 @@ def write_preview(
 
 
 def draw_preview(
-    volume: Volume, labels: Volume, organs: Sequence[OrganStatistics], attention: Mapping[str, Volume]
+    volume: Volume,
+    labels: Volume,
+    organs: Sequence[OrganStatistics],
+    attention: Mapping[str, Volume],
+    reference: Volume | None = None,
+    margin_mm: float | None = None,
 ) -> Figure:
-    """The preview as a matplotlib figure with its own Agg canvas (nothing is registered with pyplot)."""
-    planes = choose_planes(volume, labels)
+    """The preview as a matplotlib figure with its own Agg canvas (nothing is registered with pyplot).
+
+    reference: a label map to compare with, of the same values, drawn in white. margin_mm: see `choose_planes`.
+    """
+    everything = labels if reference is None else labels.with_array(np.maximum(labels.array, reference.array))
+    planes = choose_planes(volume, everything, margin_mm)
     ratios = [float(np.clip(plane.width / plane.height, 0.4, 2.5)) for plane in planes]
     rows = 1 + len(attention)
     figure = Figure(figsize=(ROW_INCHES * sum(ratios) + 2.6, ROW_INCHES * rows + 0.5), facecolor=BACKGROUND)
@@ -113,6 +123,8 @@ def draw_preview(
         gray = np.nan_to_num(plane.sample(volume, 1, AIR_HU), nan=AIR_HU, posinf=window[1], neginf=AIR_HU)
         mask = plane.sample(labels, 0, 0)
         axes = _panel(figure.add_subplot(grid[0, column]), plane, gray, window)
+        if reference is not None:
+            _contours(axes, plane.sample(reference, 0, 0), organs, width=1.4, color=REFERENCE)
         _contours(axes, mask, organs, width=1.4)
         for row, (name, coefficients) in enumerate(attention.items(), 1):
             axes = _panel(figure.add_subplot(grid[row, column]), plane, gray, window)
@@ -123,15 +135,15 @@ def draw_preview(
                 axes.set_ylabel(_map_title(name), color=INK, fontsize=9)
             if column == len(planes) - 1:
                 _color_bar(figure, grid, row, image)
-    _legend(figure.add_subplot(grid[0, 3]), organs)
+    _legend(figure.add_subplot(grid[0, 3]), organs, reference is not None)
     return figure
 
 
-def choose_planes(volume: Volume, labels: Volume) -> list[Plane]:
+def choose_planes(volume: Volume, labels: Volume, margin_mm: float | None = None) -> list[Plane]:
     """Axial, coronal and sagittal plane that show the most of all organs, each organ counting alike.
 
     Without organs they cut the middle of the grid. They are cropped to the body, and long scans to the organs and
-    80 mm above and below them.
+    80 mm above and below them; with margin_mm, to the organs and this margin on all sides.
     """
     corners = np.array([[i, j, k] for i in (0, 1) for j in (0, 1) for k in (0, 1)]) * np.asarray(labels.size) - 0.5
     matrix = labels.ijk_to_world
@@ -150,6 +162,10 @@ def choose_planes(volume: Volume, labels: Volume) -> list[Plane]:
             # The middle of the best stretch, not its first slice.
             best = np.flatnonzero(score >= 0.95 * score.max())
             center[axis] = edges[int(best[np.argmin(np.abs(best - np.median(best)))])] + step / 2
+        if margin_mm is not None:
+            low = np.maximum(low, points.min(axis=0) - margin_mm)
+            high = np.minimum(high, points.max(axis=0) + margin_mm)
+            return [_plane(view, low, high, center) for view in VIEWS]
         low[2] = max(low[2], points[:, 2].min() - MARGIN_MM)
         high[2] = min(high[2], points[:, 2].max() + MARGIN_MM)
     _crop_to_body(volume, _plane(VIEWS[0], low, high, center), low, high)
@@ -231,14 +247,16 @@ def _panel(axes: Axes, plane: Plane, gray: np.ndarray, window: tuple[float, floa
     return axes
 
 
-def _contours(axes: Axes, mask: np.ndarray, organs: Sequence[OrganStatistics], width: float) -> None:
+def _contours(
+    axes: Axes, mask: np.ndarray, organs: Sequence[OrganStatistics], width: float, color: str | None = None
+) -> None:
     for organ in organs:
         inside = mask == organ.label.value
         if inside.any() and not inside.all():
             # A border of background closes contours at the picture's edge.
             padded = np.pad(inside.astype(np.float32), 1)
             places = np.arange(-1, padded.shape[1] - 1), np.arange(-1, padded.shape[0] - 1)
-            axes.contour(*places, padded, levels=[0.5], colors=[_color(organ)], linewidths=width)
+            axes.contour(*places, padded, levels=[0.5], colors=[color or _color(organ)], linewidths=width)
 
 
 def _color(organ: OrganStatistics) -> tuple[float, float, float]:
@@ -246,7 +264,7 @@ def _color(organ: OrganStatistics) -> tuple[float, float, float]:
     return r, g, b
 
 
-def _legend(axes: Axes, organs: Sequence[OrganStatistics]) -> None:
+def _legend(axes: Axes, organs: Sequence[OrganStatistics], with_reference: bool) -> None:
     axes.set_axis_off()
     handles = [
         Patch(color=_color(organ), label=f"{organ.label.name}\n{organ.volume_ml:.1f} ml")
@@ -254,6 +272,8 @@ def _legend(axes: Axes, organs: Sequence[OrganStatistics]) -> None:
         else Patch(facecolor="none", edgecolor=FAINT, label=f"{organ.label.name}\nnot found")
         for organ in organs
     ]
+    if with_reference:
+        handles.append(Patch(color=REFERENCE, label="reference"))
     axes.legend(
         handles=handles,
         loc="upper left",

@@ -7,7 +7,16 @@ import math
 import numpy as np
 import pytest
 
-from AGTraining.evaluation.metrics import dice, dice_per_label, mean_surface_distance, volume_ml
+from AGTraining.evaluation.metrics import (
+    dice,
+    dice_per_label,
+    mean_surface_distance,
+    precision,
+    recall,
+    surface_distances,
+    volume_error_percent,
+    volume_ml,
+)
 
 
 def box(*ranges: tuple[int, int], shape: tuple[int, int, int] = (12, 14, 16)) -> np.ndarray:
@@ -116,3 +125,104 @@ def test_distance_to_a_missing_organ_is_not_a_number() -> None:
 def test_distance_refuses_a_spacing_that_does_not_fit(spacing: tuple[float, ...]) -> None:
     with pytest.raises(ValueError, match="one positive length an axis"):
         mean_surface_distance(A, A, spacing)
+
+
+def test_precision_and_recall_of_boxes() -> None:
+    # |prediction| = 96, |reference| = 64, common 32.
+    prediction = box((4, 10), (2, 6), (2, 6))
+    assert precision(prediction, A) == pytest.approx(32 / 96, abs=1e-15)
+    assert recall(prediction, A) == 0.5
+
+
+def test_volume_error_in_percent_has_a_sign_and_needs_a_reference() -> None:
+    assert volume_error_percent(90.0, 120.0) == -25.0
+    assert volume_error_percent(150.0, 120.0) == 25.0
+    assert math.isnan(volume_error_percent(10.0, 0.0))
+
+
+def sheet(k: int, shape: tuple[int, int, int] = (40, 20, 20)) -> np.ndarray:
+    return box((k, k + 1), (0, 20), (0, 20), shape=shape)
+
+
+def spiked_sheet(length: int) -> np.ndarray:
+    """A sheet with a row of voxels standing on it: 400 voxels at distance 0 of `sheet(5)`, one at each 1 … length."""
+    mask = sheet(5)
+    mask[6 : 6 + length, 10, 10] = True
+    return mask
+
+
+def test_hausdorff_distance_is_that_of_the_farthest_voxel() -> None:
+    distances = surface_distances(sheet(5), spiked_sheet(30), (0.5, 1.0, 1.0))
+    assert distances.hausdorff(100) == 15.0
+
+
+def test_hd95_leaves_out_a_twentieth_of_the_surface() -> None:
+    # 20 of 420 voxels are off the sheet: less than 5 %.
+    assert surface_distances(sheet(5), spiked_sheet(20), (0.5, 1.0, 1.0)).hausdorff(95) == 0.0
+
+
+def test_hd95_is_the_larger_one_of_both_directions() -> None:
+    # Place 0.95 · 429 = 407.55 of 430 sorted distances lies between the 8th and 9th voxel of the spike. Over both
+    # directions together (830 distances, place 787.55) it would be 0.
+    for a, b in ((sheet(5), spiked_sheet(30)), (spiked_sheet(30), sheet(5))):
+        assert surface_distances(a, b, (0.5, 1.0, 1.0)).hausdorff(95) == pytest.approx(8.55 * 0.5, abs=1e-9)
+
+
+def test_mean_distance_counts_the_voxels_of_both_surfaces() -> None:
+    expected = 0.5 * sum(range(1, 31)) / (400 + 430)
+    assert surface_distances(sheet(5), spiked_sheet(30), (0.5, 1.0, 1.0)).mean == pytest.approx(expected, rel=1e-12)
+
+
+def test_surface_dice_counts_what_is_within_the_tolerance() -> None:
+    distances = surface_distances(sheet(5), spiked_sheet(30), (0.5, 1.0, 1.0))
+    assert distances.dice(0.0) == pytest.approx(800 / 830, rel=1e-12)
+    assert distances.dice(2.5) == pytest.approx(805 / 830, rel=1e-12)
+
+
+def test_surface_dice_tolerance_holds_despite_rounding() -> None:
+    # 3 × 0.7 is 2.0999999999999996 or 2.1000000000000001, depending on how it is reckoned.
+    distances = surface_distances(sheet(5), sheet(8), (0.7, 1.0, 1.0))
+    assert distances.dice(2.1) == 1.0
+    assert distances.dice(2.09) == 0.0
+
+
+def test_distances_of_concentric_balls_with_anisotropic_voxels() -> None:
+    spacing = (2.5, 1.0, 1.0)
+    grid = np.indices((27, 67, 67)) * np.reshape(spacing, (3, 1, 1, 1))
+    radius = np.sqrt(sum((axis - middle) ** 2 for axis, middle in zip(grid, (32.5, 33, 33), strict=True)))
+    distances = surface_distances(radius <= 20, radius <= 26, spacing)
+    # Surfaces are known to about half of the longest edge at either end; their errors partly cancel in the mean.
+    assert distances.mean == pytest.approx(6.0, abs=0.5)
+    assert distances.hausdorff(100) == pytest.approx(6.0, abs=2.5)
+    assert distances.dice(2.0) == 0.0
+    assert distances.dice(8.5) == 1.0
+
+
+def test_a_stray_voxel_far_away_counts_with_its_whole_distance() -> None:
+    stray = A.copy()
+    stray[11, 13, 15] = True
+    assert surface_distances(A, stray, (1.0, 1.0, 1.0)).hausdorff(100) == pytest.approx(math.sqrt(6**2 + 8**2 + 10**2))
+
+
+@pytest.mark.parametrize(
+    ("prediction", "reference", "expected"),
+    [
+        (EMPTY, EMPTY, {"dice": None, "precision": None, "recall": None, "surface": None}),
+        (EMPTY, A, {"dice": 0.0, "precision": None, "recall": 0.0, "surface": 0.0}),
+        (A, EMPTY, {"dice": 0.0, "precision": 0.0, "recall": None, "surface": 0.0}),
+    ],
+    ids=["both empty", "nothing found", "nothing to find"],
+)
+def test_outcome_for_empty_masks_is_defined(
+    prediction: np.ndarray, reference: np.ndarray, expected: dict[str, float | None]
+) -> None:
+    distances = surface_distances(prediction, reference, (1.0, 1.0, 1.0))
+    found = {
+        "dice": dice(prediction, reference),
+        "precision": precision(prediction, reference),
+        "recall": recall(prediction, reference),
+        "surface": distances.dice(2.0),
+    }
+    assert {name: None if math.isnan(value) else value for name, value in found.items()} == expected
+    assert math.isnan(distances.mean)
+    assert math.isnan(distances.hausdorff(95))
