@@ -1,14 +1,16 @@
-# make segment    a CT in, a segmentation out        make test    all checks and tests
-# Both make the environment (.venv) that they need. make help lists the rest.
+# make segment    a CT in, a segmentation out        make train   a first model, trained on phantoms
+# make test       all checks and tests               make help    the rest
+# Each makes the environment (.venv) that it needs.
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: segment test lint format benchmark clean distclean help FORCE
+.PHONY: segment train test lint format benchmark clean distclean help FORCE
 
 RUN := .venv/bin/python
 STAMP := .venv/.installed
 LOCK := requirements-dev.lock
 SAMPLE := build/sample/phantom.nii.gz
+QUICK := AGTraining/experiments/phantom_quick.yaml
 
 # What belongs to another environment must not reach this one.
 unexport PYTHONPATH PYTHONHOME PYTHONSTARTUP PIP_USER PIP_TARGET PIP_PREFIX
@@ -16,14 +18,18 @@ unexport PYTHONPATH PYTHONHOME PYTHONSTARTUP PIP_USER PIP_TARGET PIP_PREFIX
 # The shell takes these from its environment, letter by letter: blanks, quotes and dollars in paths are safe.
 override CT := $(value CT)
 override OUT := $(value OUT)
+override CONFIG := $(value CONFIG)
 override OPTIONS := $(value OPTIONS)
 override PYTHON := $(value PYTHON)
-export CT OUT OPTIONS PYTHON
+export CT OUT CONFIG OPTIONS PYTHON
 
 # Results of a user's scan are replaced only on OPTIONS=--overwrite; those of the sample always.
 segment: REPLACE := $(if $(value CT),,--overwrite)
 segment: $(STAMP) $(if $(value CT),,$(SAMPLE)) ## segment the sample, or CT=scan (a file or DICOM folder) into OUT=folder
 	@$(RUN) -m AGTraining segment "$${CT:-$(SAMPLE)}" --out "$${OUT:-results}" --attention $(REPLACE) $$OPTIONS
+
+train: $(STAMP) ## train on phantoms, or CONFIG=file.yaml; started again it goes on where it was
+	@$(RUN) -m AGTraining train "$${CONFIG:-$(QUICK)}" $$OPTIONS
 
 test: lint ## run all checks and the whole test suite
 	$(RUN) -m pytest

@@ -36,6 +36,18 @@ class DeviceError(AGTrainingError, RuntimeError):
     code = "device"
 
 
+class ExportError(AGTrainingError, RuntimeError):
+    """A model that cannot be exported here, or whose exported file would compute something else."""
+
+    code = "export"
+
+
+class ClusterError(AGTrainingError, RuntimeError):
+    """A Dask cluster that cannot be reached or whose workers cannot do the work."""
+
+    code = "cluster"
+
+
 class Cancelled(AGTrainingError):
     """The caller asked to stop; nothing was written."""
 
@@ -43,3 +55,20 @@ class Cancelled(AGTrainingError):
 
     def __init__(self, message: str = "Cancelled on request; nothing was changed.") -> None:
         super().__init__(message)
+
+
+def code(error: Exception) -> str:
+    """The stable word of an error; `internal` for one that nobody foresaw."""
+    return error.code if isinstance(error, AGTrainingError) else "internal"
+
+
+def sentence(error: Exception) -> str:
+    """The error for a user: its own sentence, or the kind of an error that nobody foresaw."""
+    if isinstance(error, AGTrainingError):
+        return str(error)
+    if isinstance(error, MemoryError):
+        return "There is not enough memory for this scan; close other programs, or use smaller tiles with --tile."
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: cannot be used ({error.strerror}); check the path and its permissions."
+    text = " ".join(str(error).split())[:300]
+    return f"An unforeseen problem ({type(error).__name__}: {text}); --debug shows where."

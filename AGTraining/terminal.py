@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TextIO
+
+from AGTraining.errors import sentence
+
+INTERRUPTED = 130
 
 
 def print_anything() -> None:
@@ -54,3 +59,10 @@ def stdout_kept_for_json(wanted: bool) -> Iterator[TextIO]:
                 os.dup2(kept, 1)
     finally:
         sys.stdout = before
+
+
+def print_error(error: Exception, debug: bool) -> None:
+    """One sentence on stderr, behind the traceback where that is wanted."""
+    if debug:
+        traceback.print_exception(error, file=sys.stderr)
+    print(f"error: {sentence(error)}", file=sys.stderr, flush=True)

@@ -23,7 +23,7 @@ from torch.nn import functional as F
 from AGTraining.inference.device import has_native_bfloat16
 from AGTraining.networks import AttentionUNet, GridAttentionGate, SegmentationOutput, UNet3D
 from AGTraining.networks.attention_gate import SubGate
-from AGTraining.networks.unet import ConvBlock
+from AGTraining.networks.unet import LEFT_OUT, ConvBlock
 
 # Convolutions of the finest decoder level take a part of a second on two CPU cores: a cancellation waits for one.
 SLAB_VOXELS = 1_000_000
@@ -92,6 +92,10 @@ class InferenceUNet(nn.Module):
         gating = network.gating if isinstance(network, AttentionUNet) else None
         self.gating = None if gating is None else _folded(gating)
         heads, bias = _merge_heads(network)
+        for left_out in network.left_out:
+            bias[left_out] = LEFT_OUT
+            for head in heads:
+                head[left_out] = 0.0
         self.to(device=device, dtype=dtype, memory_format=self.memory_format)  # type: ignore[call-overload]
         # Cast apart: the bias is added in float32, and only the finest head works on activations of full size.
         self.bias = nn.Parameter(bias.to(device, torch.float32))
@@ -222,6 +226,7 @@ class _Gate(nn.Module):
             bias = bias + part @ _bias(transform).double()
             self.outputs.append(_convolution(product[..., None, None, None], None))
         self.bias = nn.Parameter(bias.float())
+        self.residual = gate.residual
 
     def forward(self, x: Tensor, gating: Tensor) -> tuple[Tensor, Tensor]:
         """Returns the gated x and the coefficients of all sub-gates, float32 (N, m, D, H, W)."""
@@ -236,7 +241,8 @@ class _Gate(nn.Module):
         for m, output in enumerate(self.outputs):
             part = output(weights[:, m : m + 1] * x)
             y = part.add_(y)
-        return y.relu_(), alpha
+        y = y.relu_()
+        return y.add_(x) if self.residual else y, alpha
 
 
 def _class_map(x: Tensor, head: Tensor, bias: Tensor | None) -> Tensor:

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from AGTraining.networks.upsample import upsample
+
 Normalisation = Literal["sigmoid", "softmax"]
 
 # σ(3) = 0.953: with ψ's weights at zero a new gate lets everything through, whatever the input.
@@ -53,7 +55,7 @@ class SubGate(nn.Module):
         else:
             positions = score.shape[2] * score.shape[3] * score.shape[4]
             alpha = torch.softmax(score.flatten(2), dim=2).view_as(score) * positions
-        return F.interpolate(alpha, size=x.shape[2:], mode="trilinear", align_corners=False)
+        return upsample(alpha, 2)
 
     def forward(self, x: Tensor, gating: Tensor) -> tuple[Tensor, Tensor]:
         """x: (N, C, D, H, W); gating: (N, G, d, h, w). Returns W(α·x) and α, both on x's grid."""
@@ -66,18 +68,30 @@ class GridAttentionGate(nn.Module):
 
     channels: C of the skip connection x; gating_channels: G of the gating signal g.
     sub_gates: m ≥ 1 (the fusing convolution is there for m = 1 too, as in the released network).
+    residual: x is also led around the gates and added to what they give (named in both papers' discussions).
     """
 
     def __init__(
-        self, channels: int, gating_channels: int, sub_gates: int = 1, normalisation: Normalisation = "sigmoid"
+        self,
+        channels: int,
+        gating_channels: int,
+        sub_gates: int = 1,
+        normalisation: Normalisation = "sigmoid",
+        residual: bool = False,
     ) -> None:
         super().__init__()
         if sub_gates < 1:
             raise ValueError(f"sub_gates must be at least 1, not {sub_gates}")
+        self.residual = residual
         self.gates = nn.ModuleList(SubGate(channels, gating_channels, normalisation) for _ in range(sub_gates))
         self.fuse = nn.Sequential(
             nn.Conv3d(sub_gates * channels, channels, kernel_size=1), nn.BatchNorm3d(channels), nn.ReLU(inplace=True)
         )
+
+    def attention_parameters(self) -> list[nn.Parameter]:
+        """The parameters of θ, φ and ψ: those that decide on the coefficients."""
+        parts = (part for gate in self.gates for part in (gate.theta, gate.phi, gate.psi))
+        return [parameter for part in parts for parameter in part.parameters()]  # type: ignore[union-attr]
 
     def reset_psi(self) -> None:
         """Makes every sub-gate pass-through."""
@@ -94,4 +108,5 @@ class GridAttentionGate(nn.Module):
             output, alpha = gate(x, gating)
             gated.append(output)
             alphas.append(alpha)
-        return self.fuse(torch.cat(gated, dim=1) if len(gated) > 1 else gated[0]), alphas
+        fused = self.fuse(torch.cat(gated, dim=1) if len(gated) > 1 else gated[0])
+        return x + fused if self.residual else fused, alphas

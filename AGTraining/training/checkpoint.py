@@ -10,7 +10,9 @@ import torch
 
 from AGTraining.errors import ConfigurationError
 
-CONTENT = {"fixed", "epoch", "best", "history", "network", "optimizer"}
+CONTENT = {
+    "fixed", "epoch", "step", "losses", "best", "history", "network", "optimizer", "precision", "average",
+}  # fmt: skip
 
 
 def write_checkpoint(path: Path, state: dict[str, Any]) -> None:

@@ -10,36 +10,43 @@ from typing import Any
 
 import AGTraining
 from AGTraining import bundle
-from AGTraining.data.dataset import read_dataset
-from AGTraining.data.samples import file_fingerprint
+from AGTraining.data.fingerprint import KnownHashes, content_hash
+from AGTraining.data.sources import read_source
 from AGTraining.training.config import SourceSettings, TrainingConfig
 
 # What may change when a run is resumed: names, what is done beside the training, and where files lie.
-FREE = {"output", "workers", "validate_every", "provenance", "licence", "name"}
+FREE = {
+    "output", "prepared", "workers", "loader_memory_mib", "validate_every", "early_stop", "checkpoint_minutes",
+    "checkpoint_steps", "deterministic", "report", "provenance", "licence", "name",
+}  # fmt: skip
 FILES = {"training", "validation", "initial_weights"}
 
 
-def fixed_settings(config: TrainingConfig) -> dict[str, str]:
+def fixed_settings(config: TrainingConfig, prepared: Path) -> dict[str, str]:
     """What must not change when a run is resumed, as JSON by name of the setting.
 
+    prepared: the folder of prepared cases, which also keeps the hashes of files that were read before.
     Data sets and initial weights count by what is in their files, so that a run's folder and its data may be moved.
     More epochs may be added where the schedule does not depend on their number.
     """
     free = FREE | FILES | ({"epochs"} if config.schedule == "constant" else set())
     settings = config.model_dump(mode="json", exclude=free)
-    settings["training data"] = _contents(config.training)
-    settings["validation data"] = _contents(config.validation)
-    settings["content of initial_weights"] = config.initial_weights and file_fingerprint(config.initial_weights)
+    prepared.mkdir(parents=True, exist_ok=True)
+    known = KnownHashes(prepared)
+    settings["training data"] = _contents(config.training, known)
+    settings["validation data"] = _contents(config.validation, known)
+    known.save()
+    settings["content of initial_weights"] = config.initial_weights and content_hash(config.initial_weights)
     return {key: json.dumps(value, sort_keys=True) for key, value in settings.items()}
 
 
 def describe_run(config: TrainingConfig, epochs: int) -> dict[str, Any]:
     """The provenance of a bundle: data with licences, commit, date, seed and settings."""
-    datasets = [read_dataset(source.dataset) for source in config.training]
+    datasets = [read_source(source) for source in config.training]
     start = None
     if config.initial_weights is not None:
         info = bundle.read_info(config.initial_weights)
-        start = {"name": info.name, "file": file_fingerprint(config.initial_weights), "provenance": info.provenance}
+        start = {"name": info.name, "sha256": content_hash(config.initial_weights), "provenance": info.provenance}
     return {
         "training": config.provenance,
         "initial_weights": start,
@@ -69,15 +76,13 @@ def commit() -> str:
     return head if Path(top).resolve() == root else ""
 
 
-def _contents(sources: list[SourceSettings]) -> list[Any]:
+def _contents(sources: list[SourceSettings], known: KnownHashes) -> list[Any]:
     return [
         [
             source.weight,
             dataset.labels,
-            [
-                [file_fingerprint(case.image), file_fingerprint(case.label), sorted(case.incomplete)]
-                for case in dataset.cases
-            ],
+            dataset.regions,
+            [[known.get(case.image), known.get(case.label), sorted(case.incomplete)] for case in dataset.cases],
         ]
-        for source, dataset in ((source, read_dataset(source.dataset)) for source in sources)
+        for source, dataset in ((source, read_source(source)) for source in sources)
     ]

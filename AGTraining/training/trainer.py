@@ -6,112 +6,160 @@ import json
 import logging
 import math
 import os
-import sys
+import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 import yaml
-from torch import Tensor, nn
-from torch.utils.data import DataLoader
-from torch.utils.tensorboard import SummaryWriter
-from tqdm import tqdm
+from torch import nn
 
-from AGTraining import bundle
-from AGTraining.data.samples import PreparedCase, TrainingSamples, prepare_sources, require_labels
 from AGTraining.errors import ConfigurationError
-from AGTraining.evaluation.metrics import dice
-from AGTraining.inference.device import choose_device, has_native_bfloat16
-from AGTraining.inference.tiles import pad_to_multiple
-from AGTraining.networks.unet import SegmentationOutput, UNet3D
+from AGTraining.inference.device import choose_device
+from AGTraining.training import distributed
 from AGTraining.training.checkpoint import read_checkpoint, write_checkpoint
-from AGTraining.training.config import TrainingConfig, read_config
-from AGTraining.training.losses import SegmentationLoss, deep_supervision_loss
-from AGTraining.training.provenance import describe_run, fixed_settings
+from AGTraining.training.config import TrainingConfig
+from AGTraining.training.loading import batches
+from AGTraining.training.optimisation import Precision, average_of, build_optimizer, learning_rate, repeatable
+from AGTraining.training.report import write_report
+from AGTraining.training.run_log import RunLog
+from AGTraining.training.task import make_task
 
 logger = logging.getLogger(__name__)
 
 LAST, BEST = "last.pt", "best.pt"
+REPORT_SECONDS = 60.0
 
 
 class Trainer:
-    """One run: a network, its data, its optimizer and where it stands.
+    """One run: a task, its network and optimizer, and where the run stands.
 
-    The run folder holds `config.yaml` (with every default), `last.pt`, `best.pt`, `history.json` and TensorBoard files.
-    A run whose folder has a `last.pt` goes on from there; on the CPU with the same result, bit for bit, as a run that
-    was never interrupted, because sample n and the schedule depend only on the seed and on n.
+    The run folder holds `config.yaml` (with every default), `last.pt`, `best.pt`, `history.json`, slices for the
+    report, and TensorBoard files. A run whose folder has a `last.pt` goes on from there, also in the middle of
+    an epoch; on the CPU with the same result, bit for bit, as a run that was never interrupted, because sample n and
+    the schedule depend only on the seed and on n.
     """
 
     def __init__(self, config: TrainingConfig, device: str = "auto") -> None:
         self.config = config
         self.device = choose_device(device)
+        self.task = make_task(config, self.device)
         torch.manual_seed(config.seed)
-        network = build_network(config)
-        self.network = network.to(self.device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
-        self.loss = SegmentationLoss(config.cross_entropy)
-        self.optimizer = torch.optim.Adam(self.network.parameters(), lr=config.learning_rate)
-        self.epoch = 0
+        network = distributed.synchronised(self.task.build_network(), config.synchronised_batch_norm, self.device)
+        memory = torch.channels_last_3d if config.channels_last else torch.contiguous_format
+        self.network: nn.Module = network.to(self.device, memory_format=memory)  # type: ignore[call-overload]
+        self.optimizer = build_optimizer(config, self.network)
+        divisor = getattr(self.network, "divisor", None)
+        thinnest = config.crop[0] // divisor if divisor else None
+        self.precision = Precision(config.mixed_precision, self.device, thinnest)
+        self.average = average_of(self.network, config.ema)
+        self.epoch = 0  # epochs that are done
+        self.step = 0  # optimizer steps of the next epoch that are done
+        self.losses: list[float] = []  # of these steps
         self.best = -1.0
         self.history: list[dict[str, Any]] = []
         self._fixed: dict[str, str] = {}
-        self._amp = config.mixed_precision and has_native_bfloat16(self.device)
+        self._saved = self._reported = time.monotonic()
 
     @property
     def folder(self) -> Path:
         """Where the run is kept."""
         return self.config.output
 
+    @property
+    def trained(self) -> nn.Module:
+        """The network that is validated and kept: with averaged weights, where they are asked for."""
+        return self.network if self.average is None else self.average.module
+
     def run(self) -> Path:
-        """Trains to the last epoch and returns the path of the best checkpoint (the last one without validation)."""
+        """Trains to the end and returns the path of the best checkpoint (the last one without validation)."""
         config = self.config
-        require_labels(config.training, config.classes)
-        self._fixed = fixed_settings(config)
+        self._fixed = self.task.check()
         self.folder.mkdir(parents=True, exist_ok=True)
         self._resume()
-        _write_text(self.folder / "config.yaml", yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
-        training = prepare_sources(config.training, config)
-        validation = prepare_sources(config.validation, config)
-        samples = self._batches(TrainingSamples(training, config))
-        total = config.epochs * config.steps_per_epoch
-        with (
-            SummaryWriter(str(self.folder / "tensorboard"), purge_step=self.epoch + 1) as board,
-            tqdm(total=total, initial=self.epoch * config.steps_per_epoch, unit="step", disable=None) as bar,
-        ):
-            while self.epoch < config.epochs:
-                loss = self._train_epoch(samples, bar)
-                self.epoch += 1
-                record: dict[str, Any] = {"epoch": self.epoch, "loss": loss, "learning_rate": self._learning_rate()}
-                if validation and (self.epoch % config.validate_every == 0 or self.epoch == config.epochs):
-                    record["dsc"] = self.validate(validation)
-                self._finish_epoch(record, board)
+        distributed.require_same((self.epoch, self.step), self.folder)
+        self._write("config.yaml", yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True))
+        self.task.prepare()
+        self._parallel = distributed.wrap(self.network, self.device)
+        self._model = cast(nn.Module, torch.compile(self._parallel)) if config.compile else self._parallel
+        first_step = self.epoch * config.steps_per_epoch + self.step
+        loader = batches(self.task.samples, config, first_step, self.device)
+        with repeatable(config.deterministic), RunLog(self.folder, config, self.epoch, self.step) as log:
+            while self.epoch < config.epochs and not has_stalled(self.history, config.early_stop):
+                self._train_epoch(loader, log)
+                self._finish_epoch(log)
         # A best.pt without a validation in this run was left by another.
         return self.folder / (BEST if self.best >= 0 and (self.folder / BEST).exists() else LAST)
 
-    def _train_epoch(self, samples: Iterator[tuple[Tensor, Tensor, Tensor]], bar: tqdm[Any]) -> float:
-        config = self.config
+    def _train_epoch(self, loader: Iterator[Any], log: RunLog) -> None:
         self.network.train()
-        losses = []
-        for step in range(config.steps_per_epoch):
-            for group in self.optimizer.param_groups:
-                group["lr"] = learning_rate(config, self.epoch * config.steps_per_epoch + step)
-            self.optimizer.zero_grad(set_to_none=True)
-            mean = 0.0
-            for _ in range(config.gradient_averaging):
-                image, target, labelled = (t.to(self.device) for t in next(samples))
-                loss = self._loss(image.to(memory_format=torch.channels_last_3d), target, labelled)
-                (loss / config.gradient_averaging).backward()
-                mean += float(loss.detach()) / config.gradient_averaging
-            if not math.isfinite(mean):
-                raise self._diverged("loss is")
-            self.optimizer.step()
-            losses.append(mean)
-            bar.update()
-            bar.set_postfix(epoch=self.epoch + 1, loss=f"{mean:.3f}", refresh=False)
-        if not all(bool(torch.isfinite(p).all()) for p in self.network.parameters()):
-            raise self._diverged("weights are")
-        return float(np.mean(losses))
+        while self.step < self.config.steps_per_epoch:
+            loss = self._train_step(loader)
+            self.losses.append(loss)
+            self.step += 1
+            log.step(self.epoch + 1, loss)
+            if self.step == self.config.steps_per_epoch or self._checkpoint_is_due():
+                if not all(bool(torch.isfinite(p).all()) for p in self.network.parameters()):
+                    raise self._diverged("weights are")
+                if self.step < self.config.steps_per_epoch:
+                    self._save(LAST)
+
+    def _train_step(self, loader: Iterator[Any]) -> float:
+        """One optimizer step on the mean gradient of `gradient_averaging` batches; returns their mean loss."""
+        config = self.config
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(config, self.epoch * config.steps_per_epoch + self.step)
+        self.optimizer.zero_grad(set_to_none=True)
+        total = torch.zeros((), device=self.device)
+        for number in range(config.gradient_averaging):
+            last = number == config.gradient_averaging - 1
+            with nullcontext() if last else distributed.without_sync(self._parallel):
+                loss = self.task.loss(self._model, next(loader), self.precision) / config.gradient_averaging
+                self.precision.backward(loss)
+            total += loss.detach()
+        mean = distributed.mean(float(total))
+        if not math.isfinite(mean):
+            raise self._diverged("loss is")
+        if self.epoch < config.gate_warmup_epochs:
+            for parameter in self.network.attention_parameters():  # type: ignore[operator]
+                parameter.grad = None
+        self.precision.step(self.optimizer)
+        distributed.share_statistics(self.network)
+        if self.average is not None:
+            self.average.update_parameters(self.network)
+        return mean
+
+    def _finish_epoch(self, log: RunLog) -> None:
+        config = self.config
+        record: dict[str, Any] = {
+            "epoch": self.epoch + 1,
+            "loss": float(np.mean(self.losses)),
+            "learning_rate": float(self.optimizer.param_groups[0]["lr"]),
+        }
+        self.epoch, self.step, self.losses = self.epoch + 1, 0, []
+        last = self.epoch == config.epochs
+        improved = False
+        if self.task.validated and (last or self.epoch % config.validate_every == 0):
+            record["dsc"] = self.task.validate(self.trained)
+            score = mean_score(record)
+            improved, self.best = score > self.best, max(score, self.best)
+        self.history.append(record)
+        last = last or has_stalled(self.history, config.early_stop)
+        log.epoch(record)
+        logger.info("%s", json.dumps(record))
+        if distributed.is_main() and (last or self.epoch in config.report.attention_epochs):
+            self.task.picture(self.trained, self.epoch, self.folder)
+        # The best first: a run that is killed between the two repeats the epoch, and with it the best.
+        if improved:
+            self._save(BEST)
+        self._save(LAST)
+        self._write("history.json", json.dumps(self.history, indent=1))
+        if distributed.is_main() and time.monotonic() - self._reported > REPORT_SECONDS:
+            write_report(self.folder, config, self.history)
+            self._reported = time.monotonic()
 
     def _diverged(self, what: str) -> ConfigurationError:
         return ConfigurationError(
@@ -119,73 +167,30 @@ class Trainer:
             "mixed_precision off, and train anew into another output folder."
         )
 
-    def _loss(self, image: Tensor, target: Tensor, labelled: Tensor) -> Tensor:
-        separate = self.config.network.arguments.get("deep_supervision") == "separate"
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self._amp):
-            output = self.network(image, levels=separate)
-        if isinstance(output, SegmentationOutput):
-            return deep_supervision_loss(self.loss, output.levels, target, labelled)
-        return self.loss(output, target, labelled)
+    def _checkpoint_is_due(self) -> bool:
+        steps, minutes = self.config.checkpoint_steps, self.config.checkpoint_minutes
+        waited = time.monotonic() - self._saved
+        return bool((steps and self.step % steps == 0) or (minutes and waited >= 60.0 * minutes))
 
-    @torch.inference_mode()
-    def validate(self, cases: list[PreparedCase]) -> dict[str, float]:
-        """DSC of each class on the model's grid, mean over the cases where it is completely labelled."""
-        self.network.eval()
-        scores: dict[str, list[float]] = {item.name: [] for item in self.config.classes}
-        for case in cases:
-            image = torch.from_numpy(case.image.astype(np.float32))[None, None].to(self.device)
-            padded, crop = pad_to_multiple(image, self.network.divisor)
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=self._amp):
-                logits = self.network(padded.contiguous(memory_format=torch.channels_last_3d))
-            predicted = logits[(..., *crop)].argmax(1)[0].cpu().numpy()
-            for index, name in enumerate(scores, 1):
-                if case.labelled[index] and (case.target == index).any():
-                    scores[name].append(dice(predicted == index, case.target == index))
-        return {name: float(np.mean(values)) for name, values in scores.items() if values}
-
-    def _batches(self, samples: TrainingSamples) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """Batches from where the run stands to its end."""
-        config = self.config
-        per_epoch = config.steps_per_epoch * config.gradient_averaging * config.batch_size
-        loader = DataLoader(
-            samples,
-            batch_size=config.batch_size,
-            sampler=range(self.epoch * per_epoch, config.epochs * per_epoch),
-            num_workers=config.workers,
-            # Forked workers share the cases' memory; elsewhere than on Linux forking is not safe or not there.
-            multiprocessing_context="fork" if config.workers and sys.platform == "linux" else None,
-        )
-        return iter(loader)
-
-    def _learning_rate(self) -> float:
-        return float(self.optimizer.param_groups[0]["lr"])
-
-    def _finish_epoch(self, record: dict[str, Any], board: SummaryWriter) -> None:
-        self.history.append(record)
-        board.add_scalar("loss", record["loss"], self.epoch)
-        board.add_scalar("learning_rate", record["learning_rate"], self.epoch)
-        improved = False
-        if "dsc" in record:
-            for name, value in record["dsc"].items():
-                board.add_scalar(f"DSC/{name}", value, self.epoch)
-            mean = float(np.mean(list(record["dsc"].values()))) if record["dsc"] else 0.0
-            improved, self.best = mean > self.best, max(mean, self.best)
-        logger.info("%s", json.dumps(record))
-        state = self._state()
-        # The best first: a run that is killed between the two repeats the epoch, and with it the best.
-        if improved:
-            write_checkpoint(self.folder / BEST, state)
-        write_checkpoint(self.folder / LAST, state)
-        _write_text(self.folder / "history.json", json.dumps(self.history, indent=1))
+    def _save(self, name: str) -> None:
+        """Writes a checkpoint of where the run stands."""
+        self._saved = time.monotonic()
+        if distributed.is_main():
+            write_checkpoint(self.folder / name, self._state())
 
     def _state(self) -> dict[str, Any]:
         return {
             "fixed": self._fixed,
+            "processes": distributed.world_size(),
             "epoch": self.epoch,
+            "step": self.step,
+            "losses": self.losses,
             "best": self.best,
             "history": self.history,
             "network": self.network.state_dict(),
             "optimizer": self.optimizer.state_dict(),
+            "precision": self.precision.state_dict(),
+            "average": None if self.average is None else self.average.state_dict(),
         }
 
     def _resume(self) -> None:
@@ -202,87 +207,37 @@ class Trainer:
         try:
             self.network.load_state_dict(state["network"])
             self.optimizer.load_state_dict(state["optimizer"])
+            self.precision.load_state_dict(state["precision"])
+            if self.average is not None:
+                self.average.load_state_dict(state["average"])
         except (RuntimeError, ValueError, KeyError) as error:
             raise ConfigurationError(
                 f"{path}: its weights do not fit the network of this version; choose a new output folder."
             ) from error
-        self.epoch, self.best, self.history = state["epoch"], state["best"], state["history"]
-        logger.info("Resumed %s after epoch %d.", path, self.epoch)
+        for name in ("epoch", "step", "losses", "best", "history"):
+            setattr(self, name, state[name])
+        logger.info("Resumed %s after epoch %d and %d steps.", path, self.epoch, self.step)
+        before, now = state.get("processes", 1), distributed.world_size()
+        if before != now and distributed.is_main():
+            logger.warning(
+                "%s: %d processes took part, now %d do; the samples of a step change with them.", path, before, now
+            )
+
+    def _write(self, name: str, text: str) -> None:
+        """A text file of the run, whole at any time."""
+        if not distributed.is_main():
+            return
+        temporary = self.folder / f".{name}.part"
+        temporary.write_text(text, encoding="utf-8")
+        os.replace(temporary, self.folder / name)
 
 
-def learning_rate(config: TrainingConfig, step: int) -> float:
-    """Learning rate at an optimizer step: linear warm-up, then constant or half a cosine down to 1 % of the start."""
-    rate = config.learning_rate * min(1.0, (step + 1) / (config.warmup_steps + 1))
-    if config.schedule == "cosine":
-        progress = step / max(1, config.epochs * config.steps_per_epoch)
-        rate *= 0.01 + 0.99 * (1 + math.cos(math.pi * progress)) / 2
-    return rate
+def mean_score(record: dict[str, Any]) -> float:
+    """The mean over a validation's organs; 0 where there was none to score."""
+    return float(np.mean(list(record["dsc"].values()))) if record["dsc"] else 0.0
 
 
-def build_network(config: TrainingConfig) -> UNet3D:
-    """The configuration's network, new or with the weights of `initial_weights`. Raises ConfigurationError."""
-    arguments = _network_arguments(config)
-    try:
-        network = bundle.NETWORKS[config.network.name](**arguments)
-    except (TypeError, ValueError, ArithmeticError, RuntimeError) as error:
-        raise ConfigurationError(f"network: {' '.join(str(error).split())}.") from error
-    assert isinstance(network, UNet3D)
-    if network.in_channels != 1 or network.num_classes != len(config.classes) + 1:
-        raise ConfigurationError(
-            f"network: takes {network.in_channels} channels and gives {network.num_classes} classes, but the data have "
-            f"1 channel and {len(config.classes) + 1} classes; remove in_channels and num_classes from its arguments."
-        )
-    if any(n % network.divisor for n in config.crop):
-        raise ConfigurationError(f"crop: {config.crop} must be multiples of {network.divisor} for this network.")
-    if config.initial_weights is not None:
-        given = bundle.load(config.initial_weights).network.state_dict()
-        try:
-            network.load_state_dict(given)
-        except RuntimeError as error:
-            raise ConfigurationError(
-                f"{config.initial_weights}: its weights do not fit {config.network.name} with {arguments}."
-            ) from error
-    return network
-
-
-def _network_arguments(config: TrainingConfig) -> dict[str, Any]:
-    """The configuration's network arguments with the number of classes (the background included)."""
-    return {"num_classes": len(config.classes) + 1, **config.network.arguments}
-
-
-def export_bundle(config: TrainingConfig, checkpoint: Path, path: Path, metrics: dict[str, Any] | None = None) -> None:
-    """Writes a checkpoint's network as a bundle with the run's provenance."""
-    state = read_checkpoint(checkpoint)
-    arguments = _network_arguments(config)
-    network: nn.Module = bundle.NETWORKS[config.network.name](**arguments)
-    network.load_state_dict(state["network"])
-    info = bundle.BundleInfo(
-        name=config.name,
-        network=config.network.name,
-        arguments=arguments,
-        spacing_mm=config.spacing_mm,
-        intensity=config.intensity,
-        classes=[bundle.OrganClass(**item.model_dump(exclude={"labels"})) for item in config.classes],
-        mirror_axes=("x",) if config.augmentation.axial_flip > 0 else (),
-        provenance=describe_run(config, state["epoch"]),
-        metrics=metrics or {"validation_dsc": next((r["dsc"] for r in reversed(state["history"]) if "dsc" in r), {})},
-        licence=config.licence,
-    )
-    bundle.save(path, network, info)
-
-
-def train_from_config(path: str | Path, device: str = "auto", out: str | Path | None = None) -> Path:
-    """Runs (or goes on with) the configuration's training; returns the bundle that it made in the run folder."""
-    config = read_config(path)
-    if out is not None:
-        config.output = Path(out).resolve()
-    checkpoint = Trainer(config, device).run()
-    result = config.output / f"{config.name}.safetensors"
-    export_bundle(config, checkpoint, result)
-    return result
-
-
-def _write_text(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.part")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
+def has_stalled(history: list[dict[str, Any]], patience: int) -> bool:
+    """Whether the last `patience` validations were no better than the best before them; never with a patience of 0."""
+    scores = [mean_score(record) for record in history if "dsc" in record]
+    return bool(patience and scores) and len(scores) - 1 - int(np.argmax(scores)) >= patience

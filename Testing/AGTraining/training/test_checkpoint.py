@@ -17,10 +17,14 @@ def some_state(value: float = 1.0) -> dict[str, Any]:
     return {
         "fixed": {"seed": "0"},
         "epoch": 3,
+        "step": 2,
+        "losses": [0.5, 0.25],
         "best": 0.5,
         "history": [{"epoch": 1, "loss": 0.25}],
         "network": {"weight": torch.full((4, 3), value)},
         "optimizer": {"state": {0: {"exp_avg": torch.arange(3.0)}}},
+        "precision": {},
+        "average": None,
     }
 
 

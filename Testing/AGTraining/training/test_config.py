@@ -101,7 +101,7 @@ BAD_VALUES = [
     ("augmentation.noise", 1.5, "augmentation.noise"),
     ("augmentation.scale", 1.0, "augmentation.scale"),
     ("augmentation.rotation", 3, "augmentation.rotation"),
-    ("optimizer", "sgd", "optimizer"),
+    ("optimizer", "lion", "optimizer"),
     ("learning_rate", -1e-4, "learning_rate"),
     ("learning_rate", float("inf"), "learning_rate"),
     ("learning_rate", "fast", "learning_rate"),
@@ -116,6 +116,19 @@ BAD_VALUES = [
     ("seed", -1, "seed"),
     ("workers", -1, "workers"),
     ("epoch", 3, "epoch"),
+    ("training.0.phantoms", {"count": 2}, "training.0"),
+    ("training", [{"weight": 1}], "training.0"),
+    ("training", [{"phantoms": {"count": 0}}], "training.0.phantoms.count"),
+    ("training.0.part", "test", "training.0.part"),
+    ("left_out", ["liver"], "configuration"),
+    ("left_out", ["spleen"], "configuration"),
+    ("initial_match", "some", "initial_match"),
+    ("momentum", 1.0, "momentum"),
+    ("ema", 1.0, "ema"),
+    ("loss", "focal", "loss"),
+    ("mixed_precision", "fp8", "mixed_precision"),
+    ("report.attention_epochs", [0], "report.attention_epochs.0"),
+    ("loader_memory_mib", 0, "loader_memory_mib"),
 ]
 
 
@@ -125,6 +138,58 @@ def test_bad_value_is_refused_with_file_and_key(tmp_path: Path, path: str, value
     with pytest.raises(ConfigurationError) as caught:
         read_config(file)
     assert str(caught.value).startswith(f"{file}: '{key}': ")
+
+
+@pytest.mark.parametrize(
+    ("given", "loss", "weight"),
+    [
+        ({}, "dice", 0.0),
+        ({"cross_entropy": 0.5}, "dice_cross_entropy", 0.5),
+        ({"loss": "dice_cross_entropy"}, "dice_cross_entropy", 1.0),
+        ({"loss": "cross_entropy"}, "cross_entropy", 1.0),
+        ({"loss": "dice", "cross_entropy": 0}, "dice", 0.0),
+    ],
+)
+def test_loss_and_the_weight_of_cross_entropy_follow_from_each_other(
+    tmp_path: Path, given: dict[str, Any], loss: str, weight: float
+) -> None:
+    config = read_config(write(tmp_path, MINIMAL | given))
+    assert (config.loss, config.cross_entropy) == (loss, weight)
+
+
+@pytest.mark.parametrize("given", [{"loss": "dice", "cross_entropy": 1}, {"loss": "cross_entropy", "cross_entropy": 0}])
+def test_loss_that_contradicts_the_weight_of_cross_entropy_is_refused(tmp_path: Path, given: dict[str, Any]) -> None:
+    with pytest.raises(ConfigurationError, match=f"loss '{given['loss']}' does not go with a weight"):
+        read_config(write(tmp_path, MINIMAL | given))
+
+
+@pytest.mark.parametrize(("text", "meant"), [("off", "off"), ("on", "auto"), ("bf16", "bf16"), ("'off'", "off")])
+def test_precision_may_be_given_as_yamls_words_for_yes_and_no(tmp_path: Path, text: str, meant: str) -> None:
+    path = write(tmp_path, yaml.safe_dump(MINIMAL) + f"mixed_precision: {text}\n")
+    assert read_config(path).mixed_precision == meant
+
+
+def test_left_out_classes_go_without_weight_decay_which_would_change_them(tmp_path: Path) -> None:
+    classes = [MINIMAL["classes"][0], SECOND_CLASS]
+    document = MINIMAL | {"classes": classes, "left_out": ["pancreas"]}
+    assert [item.name for item in read_config(write(tmp_path, document)).trained_classes] == ["spleen"]
+    with pytest.raises(ConfigurationError, match="weight_decay would change the output nodes"):
+        read_config(write(tmp_path, document | {"weight_decay": 0.1}))
+
+
+def test_source_takes_the_part_of_the_split_that_it_is_listed_under(tmp_path: Path) -> None:
+    source = {"dataset": "all.json", "split": "splits.json", "fold": 2}
+    config = read_config(write(tmp_path, MINIMAL | {"training": [source], "validation": [source]}))
+    assert (config.training[0].part, config.validation[0].part) == ("training", "validation")
+    assert config.training[0].split == tmp_path / "splits.json"
+
+
+def test_data_may_start_at_another_folder(tmp_path: Path) -> None:
+    source = {"dataset": "set/all.json", "split": "splits.json"}
+    config = read_config(write(tmp_path, MINIMAL | {"training": [source]}), data=tmp_path / "data")
+    assert config.training[0].dataset == tmp_path / "data/set/all.json"
+    assert config.training[0].split == tmp_path / "data/splits.json"
+    assert config.output == tmp_path / "runs/first"
 
 
 @pytest.mark.parametrize("crop", [(96, 160, 100), (16, 32, 32)])

@@ -1,14 +1,6 @@
 from __future__ import annotations
 
-import json
-import os
-import random
 import shutil
-import signal
-import subprocess
-import sys
-import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,136 +12,29 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch import Tensor, nn
 
 from AGTraining import bundle
-from AGTraining.data.samples import PreparedCase
+from AGTraining.data.prepare import PreparedCase
 from AGTraining.errors import BundleError, ConfigurationError
-from AGTraining.imaging.files import write_volume
-from AGTraining.imaging.volume import Volume
 from AGTraining.training import trainer as trainer_module
 from AGTraining.training.checkpoint import read_checkpoint
-from AGTraining.training.config import TrainingConfig
-from AGTraining.training.trainer import Trainer, build_network, export_bundle, learning_rate, train_from_config
-
-SIZE = 40
-CLASSES = [
-    {"name": "ball", "type_code": "1", "type_meaning": "Ball", "color": [200, 0, 0], "labels": ["ball"]},
-    {"name": "cube", "type_code": "2", "type_meaning": "Cube", "color": [0, 200, 0], "labels": ["cube"]},
-]
+from AGTraining.training.initialise import build_network
+from AGTraining.training.optimisation import learning_rate
+from AGTraining.training.run import export_bundle, train_from_config
+from AGTraining.training.segmentation import SegmentationTask
+from AGTraining.training.trainer import Trainer
+from Testing.AGTraining.training.toy import CLASSES, assert_same, make_config, run_interrupted, settings
 
 
-def make_dataset(folder: Path, cases: int, first_seed: int) -> Path:
-    """Scans with a bright ball and a dark cube in gray noise, as files; returns the dataset.json."""
-    entries = []
-    for seed in range(first_seed, first_seed + cases):
-        draw = np.random.default_rng(seed)
-        position = np.indices((SIZE, SIZE, SIZE))
-        ball, cube = draw.uniform(12, 16, 3), draw.uniform(26, 30, 3)
-        labels = np.zeros((SIZE, SIZE, SIZE), dtype=np.uint8)
-        labels[sum((x - c) ** 2 for x, c in zip(position, ball, strict=True)) < 8**2] = 1
-        labels[np.max([abs(x - c) for x, c in zip(position, cube, strict=True)], axis=0) < 6] = 2
-        hu = draw.normal(0, 15, labels.shape) + np.array([0, 150, -120])[labels]
-        matrix = np.diag([-2.0, -2.0, 2.0, 1.0])
-        write_volume(Volume(hu.astype(np.int16), matrix), folder / f"{seed}_ct.nii.gz")
-        write_volume(Volume(labels, matrix), folder / f"{seed}_labels.nii.gz")
-        entries.append({"image": f"{seed}_ct.nii.gz", "label": f"{seed}_labels.nii.gz"})
-    document = {
-        "name": "toy",
-        "licence": "CC0",
-        "labels": {"0": "background", "1": "ball", "2": "cube"},
-        "training": entries,
-    }
-    path = folder / "dataset.json"
-    path.write_text(json.dumps(document), encoding="utf-8")
-    return path
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Networks this small gain nothing from more, and lose much where other processes run."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """dataset.json for training (two cases) and for validation (one case)."""
-    folder = tmp_path_factory.mktemp("data")
-    return make_dataset(folder / "training", 2, 0), make_dataset(folder / "validation", 1, 9)
-
-
-def settings(data: tuple[Path, Path], output: Path, **changes: Any) -> dict[str, Any]:
-    return {
-        "name": "toy",
-        "output": str(output),
-        "training": [{"dataset": str(data[0])}],
-        "validation": [{"dataset": str(data[1])}],
-        "classes": CLASSES,
-        "network": {"name": "AttentionUNet", "arguments": {"features": [2, 3, 4], "sub_gates": 1}},
-        "intensity": {"mean": 0, "sd": 60},
-        "crop": [32, 32, 32],
-        "learning_rate": 0.003,
-        "schedule": "cosine",
-        "warmup_steps": 2,
-        "batch_size": 1,
-        "epochs": 4,
-        "steps_per_epoch": 3,
-        "validate_every": 2,
-        "workers": 0,
-        **changes,
-    }
-
-
-def make_config(data: tuple[Path, Path], output: Path, **changes: Any) -> TrainingConfig:
-    return TrainingConfig.model_validate(settings(data, output, **changes))
-
-
-def assert_same(a: Any, b: Any, place: str = "state") -> None:
-    """Equal to the last bit, through lists and dictionaries."""
-    assert type(a) is type(b), place
-    if isinstance(a, dict):
-        assert a.keys() == b.keys(), place
-        for key in a:
-            assert_same(a[key], b[key], f"{place}.{key}")
-    elif isinstance(a, list | tuple):
-        assert len(a) == len(b), place
-        for number, (x, y) in enumerate(zip(a, b, strict=True)):
-            assert_same(x, y, f"{place}[{number}]")
-    elif isinstance(a, Tensor):
-        assert a.dtype == b.dtype and torch.equal(a, b), place
-    else:
-        assert a == b, place
-
-
-class Interrupt(nn.Module):
-    """The loss of a trainer, until someone presses Ctrl+C at some call."""
-
-    def __init__(self, loss: nn.Module, call: int) -> None:
-        super().__init__()
-        self.loss, self.remaining = loss, call
-
-    def forward(self, *arguments: Any) -> Tensor:
-        self.remaining -= 1
-        if self.remaining < 0:
-            raise KeyboardInterrupt
-        return self.loss(*arguments)
-
-
-def run_interrupted(config: TrainingConfig, call: int) -> None:
-    """Trains until the loss is asked for the `call`-th time, and leaves other random numbers behind."""
-    trainer = Trainer(config, "cpu")
-    trainer.loss = Interrupt(trainer.loss, call)  # type: ignore[assignment]
-    with pytest.raises(KeyboardInterrupt):
-        trainer.run()
-    torch.manual_seed(12345)
-    np.random.seed(12345)
-    random.seed(12345)
+def validate(trainer: Trainer, *cases: PreparedCase) -> dict[str, float]:
+    """The scores of the trainer's network on these cases."""
+    assert isinstance(trainer.task, SegmentationTask)
+    trainer.task.validation = list(cases)
+    return trainer.task.validate(trainer.network)
 
 
 def test_a_network_learns_the_toy(data: tuple[Path, Path], tmp_path: Path) -> None:
     changes = {
         "network": {"name": "UNet3D", "arguments": {"features": [4, 6]}},
-        "epochs": 6,
+        "epochs": 8,
         "steps_per_epoch": 10,
         "learning_rate": 0.02,
         "schedule": "constant",
@@ -193,41 +78,13 @@ def test_resumed_run_is_the_uninterrupted_one_bit_for_bit(
     assert (whole.output / "history.json").read_text() == (parts.output / "history.json").read_text()
 
 
-def test_killed_process_resumes_bit_for_bit(data: tuple[Path, Path], tmp_path: Path) -> None:
-    changes = {"epochs": 40, "steps_per_epoch": 1, "validate_every": 9, "workers": 1}
-    config = make_config(data, tmp_path / "whole", **changes)
-    Trainer(config, "cpu").run()
-
-    killed = tmp_path / "killed"
-    (tmp_path / "config.yaml").write_text(yaml.safe_dump(settings(data, killed, **changes)), encoding="utf-8")
-    command = [sys.executable, "-m", "AGTraining", "train", str(tmp_path / "config.yaml"), "--device", "cpu"]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(bundle.__file__).parents[1])}
-    delay = random.uniform(0, 0.3)
-    with (tmp_path / "log").open("w") as log:
-        process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
-        deadline = time.monotonic() + 120
-        while not (killed / "last.pt").exists() and process.poll() is None and time.monotonic() < deadline:
-            time.sleep(0.01)
-        time.sleep(delay)
-        process.send_signal(signal.SIGKILL)
-        assert process.wait(60) == -signal.SIGKILL, (tmp_path / "log").read_text()
-    epoch = read_checkpoint(killed / "last.pt")["epoch"]
-    assert 0 < epoch < 40, f"killed {delay:.3f} s after the first checkpoint, in epoch {epoch}"
-
-    resumed = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
-    assert resumed.returncode == 0, resumed.stderr
-    assert Path(resumed.stdout.strip()) == killed / "toy.safetensors"
-    for name in ("last.pt", "best.pt"):
-        place = f"{name} (killed in epoch {epoch}, {delay:.3f} s after the first checkpoint)"
-        assert_same(read_checkpoint(config.output / name), read_checkpoint(killed / name), place)
-
-
 def test_kill_between_the_two_checkpoints_loses_no_best_one(
     data: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = make_config(data, tmp_path, epochs=3, steps_per_epoch=1, validate_every=1)
-    scores = {1: 0.3, 2: 0.6, 3: 0.5}
-    monkeypatch.setattr(Trainer, "validate", lambda self, cases: {"ball": scores[self.epoch]})
+    # The second epoch is repeated, with the same score.
+    scores = iter([0.3, 0.6, 0.6, 0.5])
+    monkeypatch.setattr(SegmentationTask, "validate", lambda self, network: {"ball": next(scores)})
     writes = []
 
     def killed_at_the_fourth(path: Path, state: dict[str, Any]) -> None:
@@ -340,7 +197,7 @@ def test_infinite_loss_stops_the_run_before_it_reaches_the_weights(data: tuple[P
             return logits.sum() * float("inf")
 
     trainer = Trainer(make_config(data, tmp_path), "cpu")
-    trainer.loss = Infinite()  # type: ignore[assignment]
+    trainer.task.criterion = Infinite()
     before = {name: value.clone() for name, value in trainer.network.named_parameters()}
     with pytest.raises(ConfigurationError, match="toy: the loss is not finite in epoch 1; lower learning_rate"):
         trainer.run()
@@ -405,26 +262,37 @@ def test_validation_leaves_out_organs_without_complete_labels(data: tuple[Path, 
     complete = PreparedCase("a", image, target, np.array([True, True, True]), 1.0)
     partial = PreparedCase("b", image, target, np.array([True, True, False]), 1.0)
     without_ball = PreparedCase("c", image, np.where(target == 1, 0, target).astype(np.uint8), complete.labelled, 1.0)
-    assert trainer.validate([complete]).keys() == {"ball", "cube"}
-    assert trainer.validate([partial]).keys() == {"ball"}
-    assert trainer.validate([without_ball]).keys() == {"cube"}
+    assert validate(trainer, complete).keys() == {"ball", "cube"}
+    assert validate(trainer, partial).keys() == {"ball"}
+    assert validate(trainer, without_ball).keys() == {"cube"}
 
 
 def test_validation_measures_the_network_s_dsc(data: tuple[Path, Path], tmp_path: Path) -> None:
-    class Threshold(nn.Module):
-        divisor = 16
-
-        def forward(self, image: Tensor) -> Tensor:
-            return torch.cat((-image, image, torch.full_like(image, -9)), dim=1)
-
-    trainer = Trainer(make_config(data, tmp_path, mixed_precision=False), "cpu")
-    trainer.network = Threshold()  # type: ignore[assignment]
+    changes = {"network": {"name": "UNet3D", "arguments": {"features": [1, 1], "deep_supervision": "separate"}}}
+    trainer = Trainer(make_config(data, tmp_path, **changes), "cpu")
+    # Skip connection, decoder and head hand the image on: class 1 where it is positive.
+    with torch.no_grad():
+        for name, parameter in trainer.network.named_parameters():
+            parameter.zero_()
+            if name.endswith(("0.weight", "3.weight")) and parameter.dim() == 5 and "heads" not in name:
+                parameter[0, 0, 1, 1, 1] = 1.0
+            if name.endswith(("1.weight", "4.weight")) and parameter.dim() == 1:
+                parameter.fill_(1.0)
+        head = trainer.network.heads[0]
+        head.weight[:, 0] = torch.tensor([0.0, 1.0, 0.0])[:, None, None, None]
+        head.bias[:] = torch.tensor([0.5, 0.0, -9.0])
     target = np.zeros((20, 24, 28), dtype=np.uint8)
     target[:10, :10, :10] = 1
     image = np.full(target.shape, -1, dtype=np.float16)
     image[:10, :10, 5:15] = 1
-    score = trainer.validate([PreparedCase("a", image, target, np.array([True, True, True]), 1.0)])
+    score = validate(trainer, PreparedCase("a", image, target, np.array([True, True, True]), 1.0))
     assert score == {"ball": pytest.approx(0.5)}
+
+
+def test_data_that_are_trained_and_validated_on_are_refused(data: tuple[Path, Path], tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"_ct\.nii\.gz: .* is in the validation and in the training part"):
+        Trainer(make_config((data[0], data[0]), tmp_path), "cpu").run()
+    assert not (tmp_path / "last.pt").exists()
 
 
 def test_unknown_label_is_refused_before_training(data: tuple[Path, Path], tmp_path: Path) -> None:
@@ -464,7 +332,7 @@ def test_initial_weights_of_another_network_are_refused(data: tuple[Path, Path],
     path = tmp_path / "first.safetensors"
     export_bundle(config, Trainer(config, "cpu").run(), path)
     other = {"name": "UNet3D", "arguments": {"features": [2, 3, 4]}}
-    with pytest.raises(ConfigurationError, match=r"first\.safetensors: its weights do not fit UNet3D"):
+    with pytest.raises(ConfigurationError, match=r"first\.safetensors: its weights do not fit this UNet3D; .* common"):
         Trainer(make_config(data, tmp_path, network=other, initial_weights=path), "cpu")
     with pytest.raises(BundleError, match=r"none\.safetensors: no such model file"):
         Trainer(make_config(data, tmp_path, initial_weights=tmp_path / "none.safetensors"), "cpu")
@@ -475,7 +343,7 @@ def test_configuration_file_becomes_a_bundle_with_the_best_weights_and_its_prove
 ) -> None:
     document = settings(data, Path("run"), epochs=2, seed=7, provenance="two toys", licence="CC0-1.0")
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(document), encoding="utf-8")
-    path = train_from_config(tmp_path / "config.yaml", "cpu")
+    path = train_from_config(tmp_path / "config.yaml", "cpu").bundle
     assert path == tmp_path / "run" / "toy.safetensors"
     loaded, best = bundle.load(path), read_checkpoint(tmp_path / "run" / "best.pt")
     for name, value in loaded.network.state_dict().items():

@@ -1,0 +1,116 @@
+"""A configuration's run, from its data to scores of the cases that it did not see; done once, and then found again."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from AGTraining import bundle
+from AGTraining.data.sources import phantom_dataset, read_source
+from AGTraining.errors import ConfigurationError, InputError
+from AGTraining.evaluation.evaluate import evaluate
+from AGTraining.evaluation.predictions import ModelPredictions
+from AGTraining.evaluation.results import JSON_FILE, Evaluation, read_evaluation, write_evaluation
+from AGTraining.evaluation.scores import OrganScores, State
+from AGTraining.inference.result import SegmentOptions
+from AGTraining.training.config import TrainingConfig, read_config
+from AGTraining.training.run import train
+
+Say = Callable[[str], None]
+
+EXPERIMENTS = Path(__file__).resolve().parent
+EVALUATION = "evaluation"
+# Settings that say where something lies; what it is follows from the run's name.
+PLACES = {"output", "prepared", "training", "validation", "initial_weights"}
+
+
+def model_path(config: TrainingConfig) -> Path:
+    """Where the run of this configuration leaves its model."""
+    return config.output / f"{config.name}.safetensors"
+
+
+def is_trained(config: TrainingConfig) -> bool:
+    """Whether the run's folder holds the model of this configuration. False for a run that is under way.
+
+    Where files lie does not count: runs may be collected on another machine.
+    """
+    if not model_path(config).is_file():
+        return False
+    try:
+        kept = read_config(config.output / "config.yaml")
+    except ConfigurationError:
+        return False
+    return kept.model_dump(exclude=PLACES) == config.model_dump(exclude=PLACES)
+
+
+def trained_model(config: TrainingConfig, device: str, collect: bool, say: Say) -> Path | None:
+    """The model of the configuration's run, which is trained (or gone on with) where it is not there yet.
+
+    collect: train nothing; None for a run that is not done. Raises what `train` raises.
+    """
+    if is_trained(config):
+        return model_path(config)
+    if collect:
+        return None
+    say(f"{config.output.name}: trains for {config.epochs} × {config.steps_per_epoch} steps")
+    return train(config, device).bundle
+
+
+def scored(config: TrainingConfig, model: Path, device: str, say: Say) -> Evaluation:
+    """How well a model does on the configuration's validation cases; kept in `evaluation` in the run's folder.
+
+    As in the papers: the trained classes on each scan's own grid, without post-processing.
+    Raises InputError when a case cannot be scored: the mean of the others would be another table's.
+    """
+    folder = config.output / EVALUATION
+    kept = folder / JSON_FILE
+    if kept.is_file() and kept.stat().st_mtime >= model.stat().st_mtime:
+        return read_evaluation(kept)
+    say(f"{config.output.name}: is tested")
+    (source,) = config.validation
+    if source.phantoms is not None:
+        dataset = phantom_dataset(source.phantoms, config.output.parent / "phantoms")
+        source = source.model_copy(update={"dataset": dataset, "phantoms": None})
+    options = SegmentOptions(device=device, largest_component=False)
+    result = evaluate(
+        read_source(source),
+        ModelPredictions(bundle.load(model, device), options),
+        chosen={item.name: () for item in config.trained_classes},
+    )
+    if result.failures:
+        first = result.failures[0]
+        raise InputError(
+            f"{config.output.name}: {len(result.failures)} test cases have no scores; the first: {first.error}"
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    write_evaluation(result, folder)
+    return result
+
+
+def pooled(evaluations: Sequence[Evaluation]) -> Evaluation:
+    """The cases of all as one evaluation: folds, or seeds that were tested on the same cases."""
+    return replace(evaluations[0], scores=tuple(row for evaluation in evaluations for row in evaluation.scores))
+
+
+def averaged(evaluations: Sequence[Evaluation]) -> Evaluation:
+    """The mean over evaluations of the same cases, case by case, of the values that are defined."""
+    rows: dict[tuple[str, str], list[OrganScores]] = {}
+    for evaluation in evaluations:
+        for row in evaluation.scores:
+            rows.setdefault((row.case, row.organ), []).append(row)
+    return replace(evaluations[0], scores=tuple(_mean_row(group) for group in rows.values()))
+
+
+def _mean_row(rows: Sequence[OrganScores]) -> OrganScores:
+    numbers = [part.name for part in fields(OrganScores) if part.name not in ("case", "organ", "state")]
+    means: dict[str, Any] = {}
+    for name in numbers:
+        defined = [value for value in (getattr(row, name) for row in rows) if not math.isnan(value)]
+        means[name] = float(np.mean(defined)) if defined else math.nan
+    states = {row.state for row in rows}
+    return replace(rows[0], state=rows[0].state if len(states) == 1 else State.SCORED, **means)

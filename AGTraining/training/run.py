@@ -1,0 +1,85 @@
+"""A whole run: from a configuration to a model and a report."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from AGTraining import bundle
+from AGTraining.training import distributed
+from AGTraining.training.checkpoint import read_checkpoint
+from AGTraining.training.config import TrainingConfig, read_config
+from AGTraining.training.report import REPORT, write_report
+from AGTraining.training.task import make_task
+from AGTraining.training.trainer import Trainer
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """Where the model and the report of a run lie, and its best validation's DSC by organ (empty without)."""
+
+    bundle: Path
+    report: Path
+    validation_dsc: dict[str, float]
+
+
+def train(config: TrainingConfig, device: str = "auto") -> RunResult:
+    """Runs (or goes on with) a training, and makes the bundle and the report in its folder.
+
+    Under `torchrun` each process calls this; the main one writes. Raises ConfigurationError, DeviceError, InputError.
+    """
+    result = config.output / f"{config.name}.safetensors"
+    with distributed.session(device) as own_device:
+        trainer = Trainer(config, own_device)
+        checkpoint = trainer.run()
+        with distributed.main_first():
+            if distributed.is_main():
+                export_bundle(config, checkpoint, result)
+                write_report(config.output, config, trainer.history)
+    return RunResult(result, config.output / REPORT, best_scores(read_checkpoint(checkpoint)["history"]))
+
+
+def train_from_config(
+    path: str | Path,
+    device: str = "auto",
+    out: str | Path | None = None,
+    data: str | Path | None = None,
+    seed: int | None = None,
+) -> RunResult:
+    """`train` with a configuration file. out, seed: in place of the configuration's; data: where data sets lie.
+
+    A seed that is named here also asks for deterministic algorithms.
+    """
+    config = read_config(path, data)
+    if out is not None:
+        config.output = Path(out).resolve()
+    if seed is not None:
+        config.seed, config.deterministic = seed, True
+    return train(config, device)
+
+
+def export_bundle(config: TrainingConfig, checkpoint: Path, path: Path) -> None:
+    """Writes a checkpoint's network (its averaged weights, where there are some) as a bundle with the provenance."""
+    state = read_checkpoint(checkpoint)
+    info = make_task(config, torch.device("cpu")).describe(state["epoch"], best_scores(state["history"]))
+    network = bundle.NETWORKS[info.network](**info.arguments)
+    network.load_state_dict(trained_weights(state))
+    bundle.save(path, network, info)
+
+
+def trained_weights(state: dict[str, Any]) -> dict[str, Any]:
+    """The weights of a checkpoint that count: the averaged ones, where there are some."""
+    if state["average"] is None:
+        weights: dict[str, Any] = state["network"]
+        return weights
+    prefix = "module."
+    return {name.removeprefix(prefix): value for name, value in state["average"].items() if name.startswith(prefix)}
+
+
+def best_scores(history: list[dict[str, Any]]) -> dict[str, float]:
+    """The last validation of a history: of a best.pt that is the best one."""
+    scores: dict[str, float] = next((record["dsc"] for record in reversed(history) if "dsc" in record), {})
+    return scores
