@@ -129,6 +129,11 @@ def _peak_without_proc() -> int:
     return int(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 
 
+def use_all_cores() -> None:
+    """As many threads as there are cores for this process."""
+    torch.set_num_threads(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+
+
 def child(*arguments: str) -> dict[str, Any]:
     """Runs this file in a process of its own and returns the JSON document that it prints last."""
     command = [sys.executable, str(Path(__file__).resolve()), *arguments]
@@ -283,7 +288,7 @@ def main() -> int:
     parser.add_argument("--peak-of", help=argparse.SUPPRESS)
     parser.add_argument("--path-of", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    torch.set_num_threads(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+    use_all_cores()
 
     if arguments.path_of:
         print(json.dumps(run_whole_path(arguments.path_of, arguments.model, arguments.device)))

@@ -10,8 +10,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from AGTraining.networks.attention_gate import GridAttentionGate, Normalisation
+from AGTraining.networks.upsample import upsample
 
 DeepSupervision = Literal["fused", "separate"]
+
+# The logit of a class that is left out: its probability is exactly 0, and float16 can hold it.
+LEFT_OUT = -1e4
 
 
 class SegmentationOutput(NamedTuple):
@@ -49,6 +53,8 @@ class UNet3D(nn.Module):
         are multiples of 2^(n-1) (16 for five levels): see `AGTraining.inference.tiles.pad_to_multiple`.
     deep_supervision: `fused` concatenates the class maps of all decoder levels and fuses them by 1×1×1 into the
         logits; `separate` takes the finest level's map as logits and lets the loss score each level.
+    left_out: classes whose output nodes are kept, but take no part: out of the softmax, without gradients (the papers'
+        fine-tuning on a data set with fewer labels, "AFT").
     """
 
     def __init__(
@@ -57,8 +63,11 @@ class UNet3D(nn.Module):
         num_classes: int = 4,
         features: Sequence[int] = (16, 32, 64, 128, 256),
         deep_supervision: DeepSupervision = "fused",
+        left_out: Sequence[int] = (),
     ) -> None:
         super().__init__()
+        if not set(left_out) <= set(range(1, num_classes)):
+            raise ValueError(f"left_out must be foreground classes below {num_classes}, not {tuple(left_out)}")
         if len(features) < 2:
             raise ValueError(f"features needs at least two levels, got {tuple(features)}")
         if deep_supervision not in ("fused", "separate"):
@@ -68,6 +77,7 @@ class UNet3D(nn.Module):
         self.num_classes = num_classes
         self.features = features
         self.deep_supervision = deep_supervision
+        self.left_out = tuple(left_out)
         self.encoder = nn.ModuleList(
             ConvBlock(i, o) for i, o in zip((in_channels, *features[:-1]), features, strict=True)
         )
@@ -86,6 +96,15 @@ class UNet3D(nn.Module):
     def divisor(self) -> int:
         """Input sizes must be multiples of this."""
         return int(2 ** (len(self.features) - 1))
+
+    def attention_parameters(self) -> list[nn.Parameter]:
+        """The parameters that decide on the attention coefficients: none here."""
+        return []
+
+    def _without_left_out(self, logits: Tensor) -> Tensor:
+        if not self.left_out:
+            return logits
+        return logits.index_fill(1, torch.tensor(self.left_out, device=logits.device), LEFT_OUT)
 
     def _gate(self, level: int, skip: Tensor, gating: Tensor) -> tuple[Tensor, list[Tensor]]:
         """The skip connection of a level (0 = finest) as the decoder takes it; the plain U-Net passes it on."""
@@ -116,18 +135,19 @@ class UNet3D(nn.Module):
             skip, alphas = self._gate(n, skips.pop(), gating)
             if attention:
                 coefficients = {f"level{n + 1}.gate{m}": alpha for m, alpha in enumerate(alphas, 1)} | coefficients
-            x = F.interpolate(x, scale_factor=2.0, mode="trilinear", align_corners=False)
-            x = self.decoder[n](torch.cat((skip, x), dim=1))
+            x = self.decoder[n](torch.cat((skip, upsample(x, 2)), dim=1))
             del skip
             gating = x
             if self.fuse is not None or levels or n == 0:
                 level_map = self.heads[n](x)
                 if n > 0:
-                    level_map = F.interpolate(level_map, scale_factor=2.0**n, mode="trilinear", align_corners=False)
+                    level_map = upsample(level_map, 2**n)
                 maps.insert(0, level_map)
-        logits = self.fuse(torch.cat(maps, dim=1)) if self.fuse is not None else maps[0]
+        logits = self._without_left_out(self.fuse(torch.cat(maps, dim=1)) if self.fuse is not None else maps[0])
         if not (attention or levels):
             return logits
+        if self.fuse is None:
+            maps = [self._without_left_out(level_map) for level_map in maps]
         return SegmentationOutput(logits, coefficients, tuple(maps) if levels else ())
 
 
@@ -137,6 +157,7 @@ class AttentionUNet(UNet3D):
     sub_gates: gates side by side at each level (2 in the authors' released network).
     normalisation: of the coefficients, `sigmoid` (paper) or `softmax` over space.
     gating_conv: whether the bottleneck passes a 1×1×1 convolution + BN + ReLU before it gates the coarsest skip.
+    residual: whether each skip connection is also led around its gate.
 
     Each gate is steered by the next coarser decoder level: gating information of several scales.
     """
@@ -150,8 +171,10 @@ class AttentionUNet(UNet3D):
         sub_gates: int = 2,
         normalisation: Normalisation = "sigmoid",
         gating_conv: bool = True,
+        residual: bool = False,
+        left_out: Sequence[int] = (),
     ) -> None:
-        super().__init__(in_channels, num_classes, features, deep_supervision)
+        super().__init__(in_channels, num_classes, features, deep_supervision, left_out)
         features = self.features
         self.sub_gates = sub_gates
         self.normalisation = normalisation
@@ -165,12 +188,16 @@ class AttentionUNet(UNet3D):
             else None
         )
         self.gates = nn.ModuleList(
-            GridAttentionGate(features[n], features[n + 1], sub_gates, normalisation)
+            GridAttentionGate(features[n], features[n + 1], sub_gates, normalisation, residual)
             for n in range(1, len(features) - 1)
         )
         self.apply(_initialise)
         for gate in self.gates:
             gate.reset_psi()  # type: ignore[operator]
+
+    def attention_parameters(self) -> list[nn.Parameter]:
+        """θ, φ and ψ of all gates."""
+        return [parameter for gate in self.gates for parameter in gate.attention_parameters()]  # type: ignore[operator]
 
     def _bottleneck_gating(self, bottleneck: Tensor) -> Tensor:
         return bottleneck if self.gating is None else self.gating(bottleneck)

@@ -382,12 +382,12 @@ def test_describe_prints_the_model_card(model: Path, capsys: pytest.CaptureFixtu
     assert main(["describe", str(model)]) == 0
     output = capsys.readouterr().out
     for text in (
-        "untrained",
-        "AttentionUNet",
+        "# untrained",
+        "AttentionUNet(num_classes=4",
         "8 × 8 × 8 mm",
-        "3 right kidney, 4 left kidney",
+        "| 4     | left kidney ",
         "CC0-1.0",
-        "measured: DSC",
+        "DSC:",
     ):
         assert text in output
 

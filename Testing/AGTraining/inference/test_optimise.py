@@ -20,6 +20,11 @@ NETWORKS = {
     "unet": lambda: UNet3D(features=FEATURES),
     "unet-separate": lambda: UNet3D(features=FEATURES, deep_supervision="separate"),
     "unet-three-levels-two-channels": lambda: UNet3D(in_channels=2, num_classes=3, features=(3, 5, 7)),
+    "unet-left-out": lambda: UNet3D(features=FEATURES, left_out=[2]),
+    "attention-separate-left-out": lambda: AttentionUNet(
+        features=FEATURES, deep_supervision="separate", left_out=[1, 3]
+    ),
+    "attention-residual": lambda: AttentionUNet(features=FEATURES, residual=True),
 } | {
     f"attention-{normalisation}-{sub_gates}-{'conv' if gating_conv else 'plain'}-{supervision}": (
         lambda n=normalisation, m=sub_gates, g=gating_conv, d=supervision: AttentionUNet(

@@ -122,6 +122,26 @@ def test_equations_against_loops(
     np.testing.assert_allclose(output[0].numpy(), expected, rtol=0, atol=1e-12)
 
 
+def test_residual_gate_adds_the_skip_connection() -> None:
+    gate = make_gate(2)
+    x, gating = make_input()
+    with torch.no_grad():
+        plain, alphas = gate(x, gating)
+        gate.residual = True
+        output, residual_alphas = gate(x, gating)
+    assert torch.equal(output, x + plain)
+    assert all(torch.equal(a, b) for a, b in zip(alphas, residual_alphas, strict=True))
+
+
+def test_attention_parameters_are_those_that_decide_on_the_coefficients() -> None:
+    gate = make_gate(2)
+    x, gating = make_input()
+    alphas = gate(x, gating)[1]
+    sum(alpha.square().sum() for alpha in alphas).backward()
+    reached = {id(parameter) for parameter in gate.parameters() if parameter.grad is not None}
+    assert {id(parameter) for parameter in gate.attention_parameters()} == reached
+
+
 def test_gradients_of_the_whole_gate_are_right() -> None:
     gate = make_gate(sub_gates=2)
     x, gating = make_input()

@@ -36,6 +36,7 @@ def image() -> Tensor:
         (lambda: AttentionUNet(num_classes=4, sub_gates=2), 6_473_322),
         (lambda: AttentionUNet(num_classes=4, sub_gates=1), 6_214_151),
         (lambda: AttentionUNet(num_classes=4, sub_gates=2, gating_conv=False), 6_407_018),
+        (lambda: AttentionUNet(num_classes=4, sub_gates=2, residual=True, left_out=[1]), 6_473_322),
     ],
 )
 def test_number_of_trainable_parameters(build: type[UNet3D], expected: int) -> None:
@@ -206,6 +207,36 @@ def test_wrong_arguments_are_refused() -> None:
         UNet3D(features=(4,))
     with pytest.raises(ValueError, match="'fused' or 'separate', not 'both'"):
         UNet3D(deep_supervision="both")  # type: ignore[arg-type]
+    for left_out in ([0], [4], [1, -1]):
+        with pytest.raises(ValueError, match="left_out must be foreground classes below 4"):
+            UNet3D(features=FEATURES, left_out=left_out)
+
+
+def test_residual_gates_are_in_every_gated_level() -> None:
+    network = AttentionUNet(features=FEATURES, residual=True)
+    assert [gate.residual for gate in network.gates] == [True] * (len(FEATURES) - 2)
+
+
+@pytest.mark.parametrize("deep_supervision", ["fused", "separate"])
+def test_classes_that_are_left_out_are_out_of_the_softmax_and_their_nodes_get_no_gradient(
+    image: Tensor, deep_supervision: str
+) -> None:
+    network = AttentionUNet(features=FEATURES, deep_supervision=deep_supervision, left_out=[2])
+    plain = AttentionUNet(features=FEATURES, deep_supervision=deep_supervision)
+    plain.load_state_dict(network.state_dict())
+    network, plain = network.eval(), plain.eval()
+    output = network(image, levels=True)
+    others = [0, 1, 3]
+    assert torch.equal(output.logits[:, others], plain(image)[:, others])
+    logits = output.levels if deep_supervision == "separate" else (output.logits,)
+    for level in logits:
+        p = torch.softmax(level, dim=1)
+        assert p[:, 2].max() == 0.0
+        torch.testing.assert_close(p[:, others], torch.softmax(level[:, others], dim=1))
+    sum(level.log_softmax(1)[:, :2].sum() for level in logits).backward()
+    for node in network.heads if deep_supervision == "separate" else [network.fuse]:
+        assert (node.weight.grad[2] == 0).all() and node.bias.grad[2] == 0
+        assert node.weight.grad[1].abs().max() > 0
 
 
 @contextmanager
