@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -141,10 +142,12 @@ def segment_case(
     out: Path,
     overwrite: bool = False,
     progress: Callable[[float, str], None] | None = None,
+    origin: dict[str, Any] | None = None,
 ) -> CaseReport:
     """Reads, segments and writes one case into `out/<case>`: all of its files, or none when it fails.
 
     A sheared scan is resampled upright first, and the resampled scan is written beside its results.
+    origin: what the results are made from; where it is given, a file among them tells it, with the report as JSON.
     Raises InputError, DeviceError or Cancelled.
     """
     # Here, so that Slicer's batch script can use this file without matplotlib.
@@ -168,7 +171,12 @@ def segment_case(
         files["preview"] = folder / f"{case.name}_preview.png"
         write_preview(files["preview"], volume, result.labels, result.organs, result.attention)
         seconds["preview"] = time.perf_counter() - start
-    report.files = {kind: report.folder / path.name for kind, path in files.items()}
-    report.organs, report.device, report.seconds = result.organs, result.device, seconds
-    report.messages = tuple(dict.fromkeys((*messages, *result.messages)))
+        if origin is not None:
+            files["report"] = folder / f"{case.name}_report.json"
+        report.files = {kind: report.folder / path.name for kind, path in files.items()}
+        report.organs, report.device, report.seconds = result.organs, result.device, seconds
+        report.messages = tuple(dict.fromkeys((*messages, *result.messages)))
+        if origin is not None:
+            document = {"origin": origin, **report.as_json()}
+            files["report"].write_text(json.dumps(document, indent=1, allow_nan=False), encoding="utf-8")
     return report

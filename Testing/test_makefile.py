@@ -98,6 +98,15 @@ def test_make_segment_passes_options_on(make_installed) -> None:
     assert ran["arguments"][-3:] == ["--attention", "--device", "cpu"]
 
 
+def test_make_train_trains_on_phantoms_or_as_the_named_file_says(make_installed) -> None:
+    quick = "AGTraining/experiments/phantom_quick.yaml"
+    assert make_installed("train")["arguments"] == ["-m", "AGTraining", "train", quick]
+    assert (ROOT / quick).is_file()
+
+    ran = make_installed("train", "CONFIG=my $run.yaml", "OPTIONS=--device cpu")
+    assert ran["arguments"] == ["-m", "AGTraining", "train", "my $run.yaml", "--device", "cpu"]
+
+
 def test_make_shields_the_environment_from_python_path(make_installed) -> None:
     ran = make_installed("segment", "CT=scan.nii.gz", PYTHONPATH="/somewhere/else")
 

@@ -14,7 +14,8 @@ from AGTraining.errors import InputError
 
 TABLE = "_volumes.csv"
 RESULTS = re.compile(
-    r"\.seg\.nrrd|_labels\.nii\.gz|_volumes\.csv|_preview\.png|_attention_level\d+(_gate\d+)?\.(nii\.gz|nrrd)"
+    r"\.seg\.nrrd|_labels\.nii\.gz|_volumes\.csv|_report\.json|_preview\.png"
+    r"|_attention_level\d+(_gate\d+)?\.(nii\.gz|nrrd)"
 )
 LONGEST = "_attention_level2_gate1.nii.gz"
 

@@ -107,14 +107,19 @@ def test_home_folder_is_meant_for_phantoms(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_home_folder_is_meant_in_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from AGTraining.training import trainer
+    from AGTraining.training import run as run_module
 
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("USERPROFILE", str(tmp_path))
     given: list[object] = []
-    monkeypatch.setattr(trainer, "train_from_config", lambda path, device, out: given.extend((path, out)))
-    assert main(["train", "~/a.yaml", "--out=~/run"]) == 0
-    assert given == [tmp_path / "a.yaml", tmp_path / "run"]
+
+    def remember(path: Path, device: str, out: Path, data: Path, seed: int | None) -> run_module.RunResult:
+        given.extend((path, out, data))
+        return run_module.RunResult(out, out, {})
+
+    monkeypatch.setattr(run_module, "train_from_config", remember)
+    assert main(["train", "~/a.yaml", "--out=~/run", "--data=~/scans"]) == 0
+    assert given == [tmp_path / "a.yaml", tmp_path / "run", tmp_path / "scans"]
 
 
 def test_messages_are_printed_whatever_the_encoding(tmp_path: Path, scan: Path, model: Path) -> None:

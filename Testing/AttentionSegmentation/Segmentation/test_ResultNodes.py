@@ -7,9 +7,9 @@ import pytest
 import SimpleITK as sitk
 import slicer
 import vtk
-from AttentionSegmentationLib.Segmentation import ResultNodes as ResultNodesFile
 from AttentionSegmentationLib.NodeFiles import saveNode
 from AttentionSegmentationLib.SceneChanges import allOrNothing
+from AttentionSegmentationLib.Segmentation import ResultNodes as ResultNodesFile
 from AttentionSegmentationLib.Segmentation.AttentionNodes import ATTENTION_THRESHOLD
 from AttentionSegmentationLib.Segmentation.ResultNodes import addResultNodes
 from AttentionSegmentationLib.VolumeConversion import volumeFromNode
