@@ -55,3 +55,11 @@ def positive_mm(text: str) -> float:
     if not 0 < value < float("inf"):
         raise argparse.ArgumentTypeError(f"{text} is not a positive number of mm")
     return value
+
+
+def positive_seconds(text: str) -> float:
+    """A time above 0 and up to a year. Raises as `seed` does."""
+    value = float(text)
+    if not 0 < value <= 31_536_000:
+        raise argparse.ArgumentTypeError(f"{text} is not a time in seconds, above 0 and up to a year")
+    return value

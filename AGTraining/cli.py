@@ -20,6 +20,7 @@ from AGTraining.arguments import (
     attention_maps,
     expanded_path,
     positive_mm,
+    positive_seconds,
     positive_voxels,
     seed,
     spell_out_attention,
@@ -69,6 +70,8 @@ def build_parser() -> argparse.ArgumentParser:
     _add_describe(verbs.add_parser("describe", parents=[common], help="print what a model file says of itself"))
     _add_phantom(verbs.add_parser("phantom", parents=[common], help="make a procedural abdomen CT with labels"))
     _add_train(verbs.add_parser("train", parents=[common], help="train a model from a configuration"))
+    # Without help of its own it is not listed: people do not talk to it.
+    _add_worker(verbs.add_parser("worker", parents=[common]))
     return parser
 
 
@@ -127,6 +130,18 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:N or mps")
     parser.add_argument("--out", type=expanded_path, metavar="DIR", help="run folder (default: the configuration's)")
     parser.set_defaults(verb=_train)
+
+
+def _add_worker(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "The process that 3D Slicer talks to: one JSON request a line on stdin, one JSON event a line on stdout. It "
+        "ends when stdin is closed. AGTraining/worker.py describes requests and events."
+    )
+    parser.add_argument(
+        "--idle-seconds", type=positive_seconds, default=300.0, metavar="S",
+        help="end after so many seconds without a request (default 300)",
+    )  # fmt: skip
+    parser.set_defaults(verb=_worker)
 
 
 def _segment(parsed: argparse.Namespace) -> int:
@@ -285,6 +300,12 @@ def _train(parsed: argparse.Namespace) -> int:
 
     print(train_from_config(parsed.config, device=parsed.device, out=parsed.out))
     return 0
+
+
+def _worker(parsed: argparse.Namespace) -> int:
+    from AGTraining.worker import run
+
+    run(parsed.idle_seconds)
 
 
 def _print_error(error: Exception, debug: bool) -> None:
