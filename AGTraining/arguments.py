@@ -63,3 +63,11 @@ def positive_count(text: str) -> int:
     if value < 1:
         raise argparse.ArgumentTypeError(f"{text} is not a whole number from 1 up")
     return value
+
+
+def positive_seconds(text: str) -> float:
+    """A time above 0 and up to a year. Raises as `seed` does."""
+    value = float(text)
+    if not 0 < value <= 31_536_000:
+        raise argparse.ArgumentTypeError(f"{text} is not a time in seconds, above 0 and up to a year")
+    return value

@@ -20,13 +20,11 @@ from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
 from AGTraining import networks
+from AGTraining.bundle_file import CHECKSUM_KEY, DOCUMENT_KEY, FORMAT_VERSION
 from AGTraining.errors import BundleError
 from AGTraining.imaging.intensity import IntensityRule
 from AGTraining.labels import OutputLabel, output_labels
 
-FORMAT_VERSION = 1
-DOCUMENT_KEY = "AGTraining"
-CHECKSUM_KEY = "sha256"
 NETWORKS: Mapping[str, type[nn.Module]] = {"UNet3D": networks.UNet3D, "AttentionUNet": networks.AttentionUNet}
 
 Millimeters = Annotated[FiniteFloat, Field(gt=0)]

@@ -10,7 +10,6 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
-from importlib.util import find_spec
 
 from AGTraining import __version__
 from AGTraining.arguments import spell_out_attention
@@ -30,6 +29,7 @@ VERBS = (
     "compare",
     "reproduce",
     "export",
+    "worker",
 )
 
 
@@ -64,6 +64,5 @@ def build_parser() -> argparse.ArgumentParser:
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--debug", action="store_true", help="print tracebacks of errors")
     for name in VERBS:
-        if find_spec(f"AGTraining.commands.{name}"):
-            import_module(f"AGTraining.commands.{name}").add_parser(verbs, common)
+        import_module(f"AGTraining.commands.{name}").add_parser(verbs, common)
     return parser

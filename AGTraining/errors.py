@@ -48,6 +48,24 @@ class ClusterError(AGTrainingError, RuntimeError):
     code = "cluster"
 
 
+class PackageError(AGTrainingError, ImportError):
+    """A Python package that is missing or cannot be loaded."""
+
+    code = "package"
+
+
+class DiskError(AGTrainingError):
+    """A folder for temporary files that cannot be written: most often its disk is full."""
+
+    code = "disk"
+
+
+class RequestError(AGTrainingError, ValueError):
+    """A request to the worker, or its answer, that is not what the protocol says."""
+
+    code = "request"
+
+
 class Cancelled(AGTrainingError):
     """The caller asked to stop; nothing was written."""
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 from AGTraining.errors import InputError
@@ -14,8 +16,23 @@ COARSE_MM = 6.0
 THICK_SLICE_MM = 10.0
 
 
+class VolumeWarning(NamedTuple):
+    """A sentence for the user, and a word for programs: what the warning is about.
+
+    code: "short" or "coarse" scan, "spacing" that cannot be, voxels that are "not finite", "intensity" unlike a CT's.
+    """
+
+    code: str
+    sentence: str
+
+
 def check_volume(volume: Volume) -> tuple[str, ...]:
-    """Warnings, as sentences, on a volume that can be segmented but may give a poor result.
+    """The sentences of `volume_warnings`."""
+    return tuple(warning.sentence for warning in volume_warnings(volume))
+
+
+def volume_warnings(volume: Volume) -> tuple[VolumeWarning, ...]:
+    """Warnings on a volume that can be segmented but may give a poor result.
 
     Intensities are judged on at most 64 × 64 × 64 evenly spread voxels; only where those hold nothing finite, or a
     single value, all voxels are looked at. Voxels that are not finite count as air wherever the volume is used.
@@ -27,8 +44,12 @@ def check_volume(volume: Volume) -> tuple[str, ...]:
     finite = sample[np.isfinite(sample)] if sample.dtype.kind == "f" else sample
     if finite.size == 0 or finite.min() == finite.max():
         finite = _require_contrast(volume)
-    messages = [*_geometry_warnings(volume), *_finite_warnings(volume, sample), *intensity_doubts(finite)]
-    return tuple(f"{volume.name}: {message}" for message in messages)
+    warnings = [
+        *_geometry_warnings(volume),
+        *(("not finite", message) for message in _finite_warnings(volume, sample)),
+        *(("intensity", message) for message in intensity_doubts(finite)),
+    ]
+    return tuple(VolumeWarning(code, f"{volume.name}: {message}") for code, message in warnings)
 
 
 def _require_voxels(volume: Volume) -> None:
@@ -76,22 +97,26 @@ def _finite_warnings(volume: Volume, sample: np.ndarray) -> list[str]:
             else f"{count} voxels are no finite numbers and count as air."]  # fmt: skip
 
 
-def _geometry_warnings(volume: Volume) -> list[str]:
-    messages = []
+def _geometry_warnings(volume: Volume) -> list[tuple[str, str]]:
+    """Code and sentence of each."""
+    warnings = []
     spacing = volume.spacing
     # Height along the patient's axis, whichever way the slices lie.
     height = float(np.abs(volume.ijk_to_world[2, :3]) @ np.asarray(volume.size))
     if height < SHORT_SCAN_MM:
-        messages.append(f"the scan covers only {height:.0f} mm from head to feet; organs may be cut off or missed.")
+        message = f"the scan covers only {height:.0f} mm from head to feet; organs may be cut off or missed."
+        warnings.append(("short", message))
     if np.any(spacing > THICK_SLICE_MM):
-        messages.append(f"its slices are {spacing.max():.0f} mm apart; the pancreas may be missed.")
+        warnings.append(("coarse", f"its slices are {spacing.max():.0f} mm apart; the pancreas may be missed."))
     elif np.sort(spacing)[1] > COARSE_MM:
-        messages.append(f"its voxels are coarse ({' × '.join(f'{s:.1f}' for s in spacing)} mm); organs may be missed.")
+        size = " × ".join(f"{s:.1f}" for s in spacing)
+        warnings.append(("coarse", f"its voxels are coarse ({size} mm); organs may be missed."))
     if float(spacing.min()) < 0.05:
-        messages.append(
+        message = (
             f"its voxel spacing is {spacing.min():.3g} mm, which is very small for a CT; is its header in millimeters?"
         )
-    return messages
+        warnings.append(("spacing", message))
+    return warnings
 
 
 def intensity_doubts(finite: np.ndarray) -> list[str]:

@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
+from dataclasses import dataclass
 
 import torch
 
 from AGTraining.errors import DeviceError
 
 GIB = 1024**3
+
+
+@dataclass(frozen=True)
+class DeviceMemory:
+    """A device by what `choose_device` calls it, its name in words, and its memory in bytes."""
+
+    device: torch.device
+    name: str
+    total_bytes: int
+    free_bytes: int
 
 
 def choose_device(name: str = "auto") -> torch.device:
@@ -83,6 +95,33 @@ def free_memory_bytes(device: torch.device) -> int:
     return _available_ram_bytes()
 
 
+def list_devices() -> tuple[DeviceMemory, ...]:
+    """All devices of this machine that answer, the CPU first."""
+    cpu = torch.device("cpu")
+    devices = [DeviceMemory(cpu, "CPU", _total_ram_bytes(), free_memory_bytes(cpu))]
+    if torch.cuda.is_available():
+        for index in range(torch.cuda.device_count()):
+            # A GPU that has failed raises here; the others are still of use.
+            with suppress(RuntimeError):
+                gpu, properties = torch.device("cuda", index), torch.cuda.get_device_properties(index)
+                devices.append(DeviceMemory(gpu, properties.name, properties.total_memory, free_memory_bytes(gpu)))
+    if torch.backends.mps.is_available():
+        mps = torch.device("mps")
+        total = int(torch.mps.recommended_max_memory())
+        devices.append(DeviceMemory(mps, "Apple GPU (MPS)", total, free_memory_bytes(mps)))
+    return tuple(devices)
+
+
+def free_cached_memory() -> None:
+    """Gives back to the GPUs what PyTorch holds but does not use."""
+    # A GPU that has failed for good raises its error here again.
+    with suppress(RuntimeError):
+        if torch.cuda.is_initialized():
+            torch.cuda.empty_cache()
+        if torch.backends.mps.is_available():
+            torch.mps.empty_cache()
+
+
 def describe(device: torch.device) -> str:
     """The device in words, for messages and logs."""
     if device.type == "cuda":
@@ -98,6 +137,19 @@ def _available_ram_bytes() -> int:
     import psutil
 
     available = int(psutil.virtual_memory().available)
+    return min([available, *(max(0, limit - used) for limit, used in _container_limits())])
+
+
+def _total_ram_bytes() -> int:
+    """The machine's RAM, or the limit of the container."""
+    import psutil
+
+    return min([int(psutil.virtual_memory().total), *(limit for limit, _ in _container_limits())])
+
+
+def _container_limits() -> list[tuple[int, int]]:
+    """Limit and use of memory in bytes, where this process runs within a limit."""
+    limits = []
     for limit, used in (
         ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
         ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
@@ -106,5 +158,5 @@ def _available_ram_bytes() -> int:
             with open(limit, encoding="ascii") as file, open(used, encoding="ascii") as now:
                 text = file.read().strip()
                 if text.isdigit() and int(text) < 1 << 60:
-                    available = min(available, max(0, int(text) - int(now.read())))
-    return available
+                    limits.append((int(text), int(now.read())))
+    return limits

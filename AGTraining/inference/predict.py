@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
@@ -14,13 +14,14 @@ from torch import Tensor
 
 from AGTraining.bundle import Bundle
 from AGTraining.errors import BundleError, DeviceError
-from AGTraining.inference.device import GIB, choose_device, describe, free_memory_bytes
+from AGTraining.inference.device import GIB, choose_device, describe, free_cached_memory, free_memory_bytes
 from AGTraining.inference.optimise import inference_dtype, prepare_for_inference
 from AGTraining.inference.tiles import gaussian_window, pad_to_multiple, tile_slices
 from AGTraining.networks.unet import UNet3D
 
 OVERLAP = 0.25
 SMALLEST_TILE = 64
+LARGEST_CUBE = 512
 # A larger tile saves no time on a CPU once the overlap is a small share of it.
 CPU_TILE_BYTES = 2 * GIB
 SHARE_OF_FREE_MEMORY = 0.6
@@ -85,11 +86,11 @@ def predict(
             tile = (min(tile[0], limit[0]), min(tile[1], limit[1]), min(tile[2], limit[2]))
             messages.append(f"{describe(chosen)}: half precision gave no finite numbers; full precision was used.")
         except (MemoryError, RuntimeError) as error:
-            if not _is_out_of_memory(error) and chosen.type == "cpu":
+            if not is_out_of_memory(error) and chosen.type == "cpu":
                 raise
-            failure = "memory" if _is_out_of_memory(error) else " ".join(str(error).split())[:150]
+            failure = "memory" if is_out_of_memory(error) else " ".join(str(error).split())[:150]
         # Outside the except clauses: there the error's traceback would keep the tensors alive.
-        _free(chosen)
+        free_cached_memory()
         if result is not None:
             if attention != "none" and not result.attention:
                 messages.append(f"The model {bundle.info.name} has no attention gates; no attention maps were made.")
@@ -263,7 +264,16 @@ def bytes_per_voxel(network: UNet3D, dtype: torch.dtype) -> float:
     return 1.2 * (15.0 * network.num_classes + 2.9 * network.features[0] * dtype.itemsize)
 
 
-def _is_out_of_memory(error: BaseException) -> bool:
+def largest_cube(network: UNet3D, device: torch.device) -> int:
+    """Edge in voxels, a multiple of 16, of the largest cubic tile (64 to 512) for which memory is free now; else 0."""
+    voxels = free_memory_bytes(device) * SHARE_OF_FREE_MEMORY / bytes_per_voxel(network, inference_dtype(device))
+    step = math.lcm(16, network.divisor)
+    edges = range(LARGEST_CUBE // step * step, SMALLEST_TILE - 1, -step)
+    return next((edge for edge in edges if edge**3 <= voxels), 0)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says, in whatever words, that memory of the CPU or of a GPU was not enough."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
     text = str(error).lower()
@@ -279,12 +289,3 @@ def _is_out_of_memory(error: BaseException) -> bool:
             "invalid buffer size",
         )
     )
-
-
-def _free(device: torch.device) -> None:
-    # A GPU that has failed for good raises its error here again.
-    with contextlib.suppress(RuntimeError):
-        if device.type == "cuda":
-            torch.cuda.empty_cache()
-        elif device.type == "mps":
-            torch.mps.empty_cache()

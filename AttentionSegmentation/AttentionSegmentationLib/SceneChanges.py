@@ -12,19 +12,24 @@ class SceneChanges:
 
     def __init__(self, scene: Any) -> None:
         self.scene = scene
-        self._subjectHierarchy = scene.GetSubjectHierarchyNode()
-        self._nodes = set(self._allNodes())
+        # First the items: asking for them makes the subject hierarchy, where the scene has none yet.
         self._items = set(self._allItems())
+        self._nodeIDs = {node.GetID() for node in self._allNodes()}
 
     def undo(self) -> None:
         """Removes all of it from the scene."""
         for node in reversed(self._allNodes()):
             # A node may have gone with one that was removed before it.
-            if node not in self._nodes and self.scene.IsNodePresent(node):
+            if node.GetID() not in self._nodeIDs and self.scene.IsNodePresent(node):
                 self.scene.RemoveNode(node)
         for item in reversed(self._allItems()):
             if item not in self._items:
                 self._subjectHierarchy.RemoveItem(item, False, False)
+
+    @property
+    def _subjectHierarchy(self) -> Any:
+        # Never kept: the scene would go on using a node that somebody holds, also when the scene has been closed.
+        return self.scene.GetSubjectHierarchyNode()
 
     def _allNodes(self) -> list[Any]:
         return [self.scene.GetNthNode(index) for index in range(self.scene.GetNumberOfNodes())]

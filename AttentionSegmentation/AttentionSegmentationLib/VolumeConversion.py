@@ -1,5 +1,6 @@
 """Volume nodes and AGTraining's volumes, in both directions: the only place where RAS and LPS meet."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -14,10 +15,11 @@ from AGTraining.imaging.volume import Volume
 _RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
-def volumeFromNode(volumeNode: Any) -> Volume:
+def volumeFromNode(volumeNode: Any, parentToWorld: np.ndarray | None = None) -> Volume:
     """The voxels of a scalar volume node, of any scalar type, and where they lie in the world.
 
     The array (K, J, I) is a read-only view of the node's own memory. The geometry includes all parent transforms.
+    parentToWorld: (4, 4) matrix that takes the place of the node's parent transforms, for a node of another scene.
 
     Raises InputError for a node that is no scalar volume, holds no voxels or is warped by a non-linear transform.
     """
@@ -39,8 +41,9 @@ def volumeFromNode(volumeNode: Any) -> Volume:
         )
     array = vtk_to_numpy(scalars).reshape(image.GetDimensions()[::-1])
     array.flags.writeable = False
-    ijkToWorld = worldFromParent(volumeNode) @ _arrayIJKToRAS(volumeNode)
-    return Volume(array, _RAS_TO_LPS @ ijkToWorld, name)
+    if parentToWorld is None:
+        parentToWorld = worldFromParent(volumeNode)
+    return Volume(array, _RAS_TO_LPS @ parentToWorld @ _arrayIJKToRAS(volumeNode), name)
 
 
 def _arrayIJKToRAS(volumeNode: Any) -> np.ndarray:
@@ -55,41 +58,51 @@ def _arrayIJKToRAS(volumeNode: Any) -> np.ndarray:
     return slicer.util.arrayFromVTKMatrix(matrix) @ shift
 
 
-def worldFromParent(node: Any) -> np.ndarray:
+def worldFromParent(node: Any, contentOf: Callable[[Any], Any] = lambda transformNode: transformNode) -> np.ndarray:
     """(4, 4) matrix from a transformable node's own RAS coordinates to the world's, through all parent transforms.
+
+    contentOf: gives the node whose matrix counts in place of a transform node's own, as that of another time point.
 
     Raises InputError when one of them is not linear.
     """
-    transformNode = node.GetParentTransformNode()
-    ancestor = transformNode
+    matrix = np.eye(4)
+    ancestor = node.GetParentTransformNode()
     while ancestor is not None:
-        if not ancestor.IsLinear():
+        content = contentOf(ancestor)
+        if not content.IsLinear():
             raise InputError(
                 f"{node.GetName()}: its transform '{ancestor.GetName()}' is not linear; harden it on the volume "
                 "(Data module, right-click on the volume's transform) or remove it, then segment again."
             )
+        toParent = vtk.vtkMatrix4x4()
+        content.GetMatrixTransformToParent(toParent)
+        matrix = slicer.util.arrayFromVTKMatrix(toParent) @ matrix
         ancestor = ancestor.GetParentTransformNode()
-    matrix = vtk.vtkMatrix4x4()
-    if transformNode is not None:
-        transformNode.GetMatrixTransformToWorld(matrix)
-    return slicer.util.arrayFromVTKMatrix(matrix)
+    return matrix
 
 
 def addVolumeNode(scene: Any, volume: Volume, name: str, parentTransformNode: Any = None) -> Any:
     """A new scalar volume node with a copy of the volume's voxels, at the volume's place in the world, not displayed.
 
     parentTransformNode: put the node under this linear transform; its own matrix then undoes the transform.
+    """
+    node = scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", name)
+    if parentTransformNode is not None:
+        node.SetAndObserveTransformNodeID(parentTransformNode.GetID())
+    setVolume(node, volume, worldFromParent(node))
+    return node
+
+
+def setVolume(volumeNode: Any, volume: Volume, parentToWorld: np.ndarray) -> None:
+    """Gives a scalar volume node a copy of the volume's voxels and its place in the world.
+
+    parentToWorld: (4, 4) matrix of the transforms that the node is or will be under; the node's own matrix undoes it.
     64-bit integers, which VTK cannot show on all systems, become 32-bit integers or, where too large, float64.
     """
     array = volume.array
     if array.dtype.kind in "iu" and array.dtype.itemsize == 8:
         fits = array.size == 0 or (np.iinfo(np.int32).min <= array.min() and array.max() <= np.iinfo(np.int32).max)
         array = array.astype(np.int32 if fits else np.float64)
-    node = scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", name)
-    ijkToParent = _RAS_TO_LPS @ volume.ijk_to_world
-    if parentTransformNode is not None:
-        node.SetAndObserveTransformNodeID(parentTransformNode.GetID())
-        ijkToParent = np.linalg.solve(worldFromParent(node), ijkToParent)
-    node.SetIJKToRASMatrix(slicer.util.vtkMatrixFromArray(ijkToParent))
-    slicer.util.updateVolumeFromArray(node, array)
-    return node
+    ijkToParent = np.linalg.solve(parentToWorld, _RAS_TO_LPS @ volume.ijk_to_world)
+    volumeNode.SetIJKToRASMatrix(slicer.util.vtkMatrixFromArray(ijkToParent))
+    slicer.util.updateVolumeFromArray(volumeNode, array)

@@ -93,7 +93,7 @@ def segmentAll(options: argparse.Namespace) -> int:
         raise ImportError("Outside Slicer the Python package slicer-core is needed: python -m pip install slicer-core")
     from AttentionSegmentationLib.Segmentation.BatchSegmentation import BatchSegmentation
     from AttentionSegmentationLib.Segmentation.ProcessingOptions import ProcessingOptions
-    from AttentionSegmentationLib.Segmentation.SegmentationLogic import SegmentationLogic
+    from AttentionSegmentationLib.Segmentation.SegmentationEngine import InProcessEngine
     from AttentionSegmentationLib.SlicerHost import startSlicerHost
 
     from AGTraining.batch import name_cases
@@ -101,12 +101,12 @@ def segmentAll(options: argparse.Namespace) -> int:
     from AGTraining.inference.device import choose_device
 
     startSlicerHost()
-    logic = SegmentationLogic()
+    engine = InProcessEngine()
     # What would fail every scan is said once.
     cases = name_cases(options.scans)
     require_apart([case.path for case in cases], Path(options.out), [case.name for case in cases])
     choose_device(options.device)
-    logic.loadBundle(options.model)
+    engine.loadBundle(options.model)
     require_writable(Path(options.out))
     processing = ProcessingOptions(
         modelPath=options.model,
@@ -114,7 +114,7 @@ def segmentAll(options: argparse.Namespace) -> int:
         attention=options.attention,
         mirror=options.mirror,
     )
-    batch = BatchSegmentation(options.out, processing, options.overwrite, logic)
+    batch = BatchSegmentation(options.out, processing, options.overwrite, engine)
     failures: list[str] = []
     for number, case in enumerate(cases, 1):
         title = f"[{number}/{len(cases)}] {case.name}"

@@ -11,6 +11,7 @@ from ..NodeFiles import saveNode
 from ..SceneChanges import SceneChanges
 from ..VolumeConversion import addVolumeNode
 from .ProcessingOptions import ProcessingOptions
+from .SegmentationEngine import InProcessEngine
 from .SegmentationLogic import SegmentationLogic
 
 if TYPE_CHECKING:
@@ -42,12 +43,13 @@ class BatchSegmentation:
         outputFolder: str | Path,
         options: ProcessingOptions,
         overwrite: bool = False,
-        logic: SegmentationLogic | None = None,
+        engine: InProcessEngine | None = None,
     ) -> None:
         self.outputFolder = Path(outputFolder).expanduser()
         self.options = options
         self.overwrite = overwrite
-        self.logic = logic or SegmentationLogic()
+        # A process of its own for the computation would only read and write each scan once more.
+        self.logic = SegmentationLogic(engine=engine or InProcessEngine())
 
     def run(self, case: "Case", progress: Callable[[float, str], None] | None = None) -> BatchOutcome:
         """Segments one scan. Its files appear when all of them are written; the scene is left as it was.
@@ -73,7 +75,7 @@ class BatchSegmentation:
             volumeNode = addVolumeNode(slicer.mrmlScene, volume, case.name)
             if not sheared:
                 del volume
-            result = self.logic.process(volumeNode, self.options, progress)
+            result = self.logic.process(volumeNode, self.options, progress=progress)
             with case_folder(self.outputFolder, case.name, self.overwrite) as folder:
                 files = [folder / f"{case.name}.seg.nrrd", folder / f"{case.name}_volumes.csv"]
                 saveNode(result.segmentationNode, files[0])

@@ -1,111 +1,198 @@
 """The logic behind the Segment button, the batch script and Python scripts: no Qt."""
 
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import vtk
+from typing import Any
 
 from AGTraining.errors import AGTrainingError, InputError
+from AGTraining.inference.result import SegmentResult
 
-from ..VolumeConversion import volumeFromNode
+from ..WorkerError import WorkerError
 from .ProcessingOptions import ProcessingOptions
 from .ResultNodes import ResultNodes, addResultNodes
+from .SegmentationEngine import SegmentationEngine, WorkerEngine
+from .SegmentationJob import JobCallbacks, SegmentationJob
+from .SequenceFrames import Frames, SequenceFrames, SingleVolume, framesOf
+from .SequenceResults import SequenceResults, sequenceShownBy
 
-if TYPE_CHECKING:
-    from AGTraining.bundle import Bundle
-    from AGTraining.inference.result import SegmentResult
+_SECONDS_TO_CANCEL = 1.0
 
 
 @dataclass(frozen=True)
 class ProcessingResult(ResultNodes):
     """The nodes of a result, and what the engine returned.
 
-    messages: sentences for the user: organs not found, warnings about the image, a change of device.
+    messages: sentences for the user: organs not found, warnings about the image, a change of device. segmentResult: of
+    a sequence, that of the image that was shown.
     """
 
     messages: tuple[str, ...]
-    segmentResult: "SegmentResult"
+    segmentResult: SegmentResult
 
 
 class SegmentationLogic:
     """Segments the organs of a CT in the scene.
 
-    segment, loadBundle: used in place of `AGTraining.inference.segment.segment` and `AGTraining.bundle.load`.
+    engine: what computes; None is the worker, which is started at the first use.
     """
 
-    def __init__(
-        self,
-        segment: "Callable[..., SegmentResult] | None" = None,
-        loadBundle: "Callable[[Path], Bundle] | None" = None,
-    ) -> None:
-        self._segment = segment
-        self._loadBundle = loadBundle
-        self._bundle: tuple[tuple[Path, int, int], Bundle] | None = None
+    def __init__(self, *, engine: SegmentationEngine | None = None) -> None:
+        # The next class is Slicer's own where a module's logic has both as its bases.
+        super().__init__()
+        self.engine = engine or WorkerEngine()
+        # While a job is under way the engine holds it; afterwards its result, which is large, is only the caller's.
+        self._job: Callable[[], SegmentationJob | None] = lambda: None
+
+    @property
+    def job(self) -> SegmentationJob | None:
+        """What is under way, or None."""
+        job = self._job()
+        return job if job is not None and job.isRunning else None
+
+    @property
+    def isRunning(self) -> bool:
+        """Whether a segmentation is under way."""
+        return self.job is not None
 
     def process(
         self,
         volumeNode: Any,
         options: ProcessingOptions | None = None,
+        outputSegmentationNode: Any = None,
+        frames: Frames = "current",
+        waitForCompletion: bool = True,
         progress: Callable[[float, str], None] | None = None,
         isCancelled: Callable[[], bool] | None = None,
-    ) -> ProcessingResult:
-        """Segments a scalar volume node and adds the results to its scene; blocks until they are there.
+        onFinished: Callable[[ProcessingResult], None] | None = None,
+        onError: Callable[[AGTrainingError], None] | None = None,
+        onCancelled: Callable[[], None] | None = None,
+    ) -> "ProcessingResult | SegmentationJob":
+        """Segments a scalar volume node and adds the results to its scene.
 
-        progress: called with a fraction in [0, 1] and the name of the stage. isCancelled: asked often.
+        outputSegmentationNode: the segments of this node, and its table and attention volumes of an earlier run, are
+        replaced; None makes new nodes. frames: of a sequence, the current image or all of them. progress: called with
+        a fraction in [0, 1] and the stage in words. isCancelled: asked often.
 
-        Raises InputError, BundleError, DeviceError and Cancelled, each with a sentence for the user, and
-        AGTrainingError when a Python package is missing. The scene is then as it was before.
+        waitForCompletion: True returns the result when it is in the scene, or raises. False returns the job at once,
+        or raises what is wrong before the start; then exactly one of the last three is called when it ends, which may
+        be before this returns. They are called in the first case too.
+
+        Raises InputError, BundleError, DeviceError, WorkerError and Cancelled, each with a sentence for the user. The
+        scene is then as it was before.
         """
+        if self.job is not None:
+            name = self.job.volumeNode.GetName()
+            raise WorkerError(f"{name} is being segmented; wait for it or cancel it first.", "busy")
         options = options or ProcessingOptions()
-        volume = volumeFromNode(volumeNode)
-        if volumeNode.GetScene() is None:
-            raise InputError(f"{volume.name}: the volume is in no scene; add it with slicer.mrmlScene.AddNode first.")
+        options.segmentOptions()
+        images = framesOf(volumeNode, frames)
+        _requireUsable(outputSegmentationNode, images)
+        if isinstance(images, SequenceFrames):
+            collector = _SequenceCollector(images, outputSegmentationNode)
+        else:
+            collector = _VolumeCollector(images, outputSegmentationNode)
+        callbacks = JobCallbacks(progress, isCancelled, onFinished, onError, onCancelled)
+        job = SegmentationJob(self.engine, images, options, collector, callbacks)
+        self._job = weakref.ref(job)
         try:
-            bundle = self.loadBundle(options.modelPath)
-            segment = self._segment
-            if segment is None:
-                from AGTraining.inference.segment import segment
-            segmentOptions = options.segmentOptions()
-        except ModuleNotFoundError as error:
-            raise AGTrainingError(
-                f"The Python package '{error.name}' is needed and not installed; install it with "
-                f"slicer.util.pip_install('{error.name}') in Slicer's Python console, or with pip elsewhere."
-            ) from error
-        result = segment(volume, bundle, segmentOptions, progress=progress, is_cancelled=isCancelled)
-        nodes = addResultNodes(volumeNode, result)
-        messages = (*_sequenceMessages(volumeNode), *result.messages)
-        return ProcessingResult(**vars(nodes), messages=messages, segmentResult=result)
+            job.start()
+            while waitForCompletion and job.isRunning:
+                self.engine.wait()
+        except BaseException:
+            job.abandon()
+            self.engine.wait(_SECONDS_TO_CANCEL)
+            raise
+        if not waitForCompletion:
+            return job
+        if job.error is not None:
+            raise job.error
+        return job.result
 
-    def loadBundle(self, path: str | Path | None = None) -> "Bundle":
-        """The model, read again only when another path is given or its file has changed.
+    def cancel(self) -> None:
+        """Asks what is under way to end."""
+        if self.job is not None:
+            self.job.cancel()
 
-        path: None is the model that comes with the extension. Raises BundleError.
-        """
-        from AGTraining import bundle
+    def shutdown(self) -> None:
+        """Cancels what is under way and ends the worker's process; the next segmentation starts another one."""
+        self.cancel()
+        self.engine.shutdown()
 
-        path = Path(path or bundle.default_path()).absolute()
-        load = self._loadBundle or bundle.load
-        status = path.stat() if path.is_file() else None
-        key = (path, status.st_mtime_ns, status.st_size) if status else (path, 0, 0)
-        if self._bundle is None or self._bundle[0] != key:
-            self._bundle = None
-            self._bundle = (key, load(path))
-        return self._bundle[1]
+    def describe(
+        self,
+        onResult: Callable[[dict[str, Any]], None],
+        onError: Callable[[AGTrainingError], None],
+        modelPath: str | Path | None = None,
+    ) -> None:
+        """Asks the worker for its versions and devices, without waiting; see `WorkerEngine.describe`."""
+        self.engine.describe(modelPath, onResult, onError)
+
+    @property
+    def log(self) -> str:
+        """What the worker has said of late."""
+        return self.engine.client.log
+
+    def addLogListener(self, listener: Callable[[str], None]) -> None:
+        """Calls the listener with each new line of the worker's log."""
+        self.engine.client.logListeners.append(listener)
+
+    def removeLogListener(self, listener: Callable[[str], None]) -> None:
+        """Calls the listener no more."""
+        if listener in self.engine.client.logListeners:
+            self.engine.client.logListeners.remove(listener)
 
 
-def _sequenceMessages(volumeNode: Any) -> tuple[str, ...]:
-    """A sentence when the node shows a sequence frame by frame: only one frame was segmented."""
-    for browserNode in _nodesOfClass(volumeNode.GetScene(), "vtkMRMLSequenceBrowserNode"):
-        proxyNodes = vtk.vtkCollection()
-        browserNode.GetAllProxyNodes(proxyNodes)
-        if proxyNodes.IsItemPresent(volumeNode):
-            frame = browserNode.GetSelectedItemNumber() + 1
-            count = browserNode.GetNumberOfItems()
-            return (f"{volumeNode.GetName()}: a sequence of {count} images; only image {frame} was segmented.",)
-    return ()
+class _VolumeCollector:
+    """Takes the result of a single volume."""
+
+    def __init__(self, frames: SingleVolume, outputSegmentationNode: Any) -> None:
+        self._frames = frames
+        self._output = outputSegmentationNode
+        self._result: SegmentResult | None = None
+
+    def add(self, index: int, result: SegmentResult) -> None:
+        self._result = result
+
+    def addToScene(self) -> ProcessingResult:
+        output, messages = _stillThere(self._output)
+        messages = (*self._frames.messages, *messages, *self._result.messages)
+        nodes = addResultNodes(self._frames.volumeNode, self._result, output)
+        return ProcessingResult(**vars(nodes), messages=messages, segmentResult=self._result)
 
 
-def _nodesOfClass(scene: Any, className: str) -> list[Any]:
-    return [scene.GetNthNodeByClass(index, className) for index in range(scene.GetNumberOfNodesByClass(className))]
+class _SequenceCollector:
+    """Takes the results of a sequence."""
+
+    def __init__(self, frames: SequenceFrames, outputSegmentationNode: Any) -> None:
+        self._results = SequenceResults(frames)
+        self._output = outputSegmentationNode
+
+    def add(self, index: int, result: SegmentResult) -> None:
+        self._results.add(index, result)
+
+    def addToScene(self) -> ProcessingResult:
+        output, messages = _stillThere(self._output)
+        nodes = self._results.addToScene(output)
+        messages = (*messages, *self._results.messages)
+        return ProcessingResult(**vars(nodes), messages=messages, segmentResult=self._results.selectedResult)
+
+
+def _requireUsable(segmentationNode: Any, frames: SingleVolume | SequenceFrames) -> None:
+    if segmentationNode is None:
+        return
+    name = segmentationNode.GetName()
+    if not segmentationNode.IsA("vtkMRMLSegmentationNode"):
+        raise InputError(f"{name}: this is a {segmentationNode.GetNodeTagName()}; choose a segmentation as the output.")
+    if segmentationNode.GetScene() is not frames.volumeNode.GetScene():
+        raise InputError(f"{name}: the output segmentation is not in the volume's scene; choose another or a new one.")
+    if isinstance(frames, SequenceFrames):
+        sequenceShownBy(segmentationNode, frames)
+
+
+def _stillThere(segmentationNode: Any) -> tuple[Any, tuple[str, ...]]:
+    """The output that was chosen; when it was removed meanwhile, None, and a sentence for the user."""
+    if segmentationNode is None or segmentationNode.GetScene() is not None:
+        return segmentationNode, ()
+    return None, (f"{segmentationNode.GetName()}: removed meanwhile, so the result is a new segmentation.",)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from AGTraining.errors import InputError
-from AGTraining.imaging.checks import check_volume
+from AGTraining.imaging.checks import check_volume, volume_warnings
 from AGTraining.imaging.volume import Volume
 
 
@@ -108,6 +108,15 @@ def test_height_is_measured_along_the_patient_not_the_array() -> None:
 )
 def test_unusual_spacing_gives_a_warning(spacing: tuple[float, float, float], text: str) -> None:
     assert any(text in message for message in check_volume(make_ct(spacing=spacing)))
+
+
+def test_warnings_carry_a_word_for_programs() -> None:
+    volume = make_ct((10, 50, 60), spacing=(7, 7, 3), kind=np.float32)
+    array = np.interp(volume.array, (-160, 240), (0, 255))
+    array[0, 0, 0] = np.nan
+    warnings = volume_warnings(volume.with_array(array))
+    assert [warning.code for warning in warnings] == ["short", "coarse", "not finite", "intensity"]
+    assert tuple(warning.sentence for warning in warnings) == check_volume(volume.with_array(array))
 
 
 @pytest.mark.parametrize("name", ["chaos_eval", "crlm1004", "crlm1006", "cptac_pda_00189", "totalseg_example"])

@@ -8,9 +8,9 @@ import SimpleITK as sitk
 import slicer
 import vtk
 from AttentionSegmentationLib.NodeFiles import saveNode
-from AttentionSegmentationLib.SceneChanges import allOrNothing
+from AttentionSegmentationLib.SceneChanges import SceneChanges, allOrNothing
 from AttentionSegmentationLib.Segmentation import ResultNodes as ResultNodesFile
-from AttentionSegmentationLib.Segmentation.AttentionNodes import ATTENTION_THRESHOLD
+from AttentionSegmentationLib.Segmentation.AttentionNodes import defaultThreshold
 from AttentionSegmentationLib.Segmentation.ResultNodes import addResultNodes
 from AttentionSegmentationLib.VolumeConversion import volumeFromNode
 
@@ -249,9 +249,10 @@ def test_attention_is_shown_in_perceptual_colors_above_a_threshold(addCT, makeRe
     result = addResultNodes(volumeNode, makeResult(volumeFromNode(volumeNode), labelArray, attention=attention))
     for node in result.attentionNodes.values():
         display = node.GetDisplayNode()
+        threshold = defaultThreshold(slicer.util.arrayFromVolume(node))
         assert display.GetColorNode().GetID() == "vtkMRMLColorTableNodeFileInferno.txt"
         assert (display.GetWindowLevelMin(), display.GetWindowLevelMax()) == (0.0, 1.0)
-        assert (display.GetLowerThreshold(), display.GetUpperThreshold()) == (ATTENTION_THRESHOLD, 1.0)
+        assert (display.GetLowerThreshold(), display.GetUpperThreshold()) == (threshold, 1.0)
         assert display.GetApplyThreshold()
         assert not display.GetAutoWindowLevel()
         assert slicer.util.arrayFromVolume(node).dtype == np.float32
@@ -319,7 +320,7 @@ def test_second_result_has_names_of_its_own(addCT, makeResult, labelArray):
     assert "CT segmentation" in names
 
 
-@pytest.mark.parametrize("step", ["addSegmentationNode", "addStatisticsTable", "addAttentionNodes"])
+@pytest.mark.parametrize("step", ["addSegmentationNode", "addTableNode", "addAttentionNode"])
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_failing_half_way_leaves_the_scene_as_it_was(
     monkeypatch, scene, addCT, makeResult, labelArray, attention, step, when
@@ -358,6 +359,14 @@ def test_failing_after_the_folder_was_made_removes_it(scene, addCT):
         raise KeyboardInterrupt
     assert sceneContents(scene) == before
     assert volumeNode.GetScene() is scene
+
+
+def test_failed_change_that_is_remembered_does_not_keep_the_closed_scenes_hierarchy(scene):
+    """An error keeps the frames that it came through; a hierarchy node that they held would outlive its scene."""
+    changes = SceneChanges(scene)
+    scene.Clear(False)
+    assert scene.IsNodePresent(scene.GetSubjectHierarchyNode())
+    changes.undo()
 
 
 def test_volume_that_changed_meanwhile_is_refused(scene, addCT, makeResult, labelArray):

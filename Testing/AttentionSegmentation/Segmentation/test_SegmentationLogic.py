@@ -9,6 +9,7 @@ import slicer
 import torch
 import vtk
 from AttentionSegmentationLib.Segmentation.ProcessingOptions import ProcessingOptions
+from AttentionSegmentationLib.Segmentation.SegmentationEngine import InProcessEngine
 from AttentionSegmentationLib.Segmentation.SegmentationLogic import SegmentationLogic
 from AttentionSegmentationLib.VolumeConversion import volumeFromNode
 
@@ -17,6 +18,10 @@ from AGTraining.errors import AGTrainingError, BundleError, Cancelled, InputErro
 from AGTraining.inference.segment import SegmentOptions, segment
 
 SEGMENT_NAMES = ["pancreas", "spleen", "right kidney", "left kidney"]
+
+
+def inProcess(**arguments):
+    return SegmentationLogic(engine=InProcessEngine(**arguments))
 
 
 @pytest.fixture
@@ -55,7 +60,7 @@ def test_engine_gets_the_volume_in_world_coordinates(scene, addCT, engine, tinyB
     transform = scene.AddNewNodeByClass("vtkMRMLLinearTransformNode")
     transform.SetMatrixTransformToParent(slicer.util.vtkMatrixFromArray(np.diag([1.0, 2.0, 1.0, 1.0])))
     node.SetAndObserveTransformNodeID(transform.GetID())
-    SegmentationLogic(segment=engine).process(node, ProcessingOptions(modelPath=tinyBundle))
+    inProcess(segment=engine).process(node, ProcessingOptions(modelPath=tinyBundle))
     volume = engine.calls[0][0]
     assert volume.name == "CT"
     np.testing.assert_array_equal(volume.ijk_to_world, volumeFromNode(node).ijk_to_world)
@@ -65,7 +70,7 @@ def test_choices_reach_the_engine(addCT, engine, tinyBundle):
     options = ProcessingOptions(
         modelPath=tinyBundle, device="cpu", attention="gates", mirror=True, largestComponent=False, organs=("spleen",)
     )
-    SegmentationLogic(segment=engine).process(addCT(), options)
+    inProcess(segment=engine).process(addCT(), options)
     assert engine.calls[0][2] == SegmentOptions(
         device="cpu", attention="gates", mirror=True, largest_component=False, organs=("spleen",)
     )
@@ -75,13 +80,13 @@ def test_volume_outside_a_scene_is_refused_before_the_work(engine, tinyBundle):
     node = slicer.vtkMRMLScalarVolumeNode()
     slicer.util.updateVolumeFromArray(node, np.zeros((3, 4, 5), np.int16))
     with pytest.raises(InputError, match=r"^volume: the volume is in no scene"):
-        SegmentationLogic(segment=engine).process(node, ProcessingOptions(modelPath=tinyBundle))
+        inProcess(segment=engine).process(node, ProcessingOptions(modelPath=tinyBundle))
     assert engine.calls == []
 
 
 def test_choosing_no_organ_is_refused_before_the_work(addCT, engine, tinyBundle):
     with pytest.raises(InputError, match="No organ was chosen"):
-        SegmentationLogic(segment=engine).process(addCT(), ProcessingOptions(tinyBundle, organs=()))
+        inProcess(segment=engine).process(addCT(), ProcessingOptions(tinyBundle, organs=()))
     assert engine.calls == []
 
 
@@ -91,7 +96,7 @@ def test_default_choices_are_the_engines(engine):
 
 def test_result_has_nodes_messages_and_the_engines_result(addCT, engine, tinyBundle):
     node = addCT()
-    result = SegmentationLogic(segment=engine).process(node, ProcessingOptions(modelPath=tinyBundle))
+    result = inProcess(segment=engine).process(node, ProcessingOptions(modelPath=tinyBundle))
     assert segmentNames(result.segmentationNode) == SEGMENT_NAMES
     assert result.tableNode.GetName() == "CT organ statistics"
     assert result.messages == ("CT: something to know.",)
@@ -102,7 +107,7 @@ def test_other_nodes_are_left_alone(scene, addCT, engine, tinyBundle):
     others = [addCT(name="other"), scene.AddNewNodeByClass("vtkMRMLSegmentationNode", "mine"), addCT()]
     times = [node.GetMTime() for node in others]
     image = slicer.util.arrayFromVolume(others[2]).copy()
-    SegmentationLogic(segment=engine).process(others[2], ProcessingOptions(modelPath=tinyBundle))
+    inProcess(segment=engine).process(others[2], ProcessingOptions(modelPath=tinyBundle))
     assert [node.GetMTime() for node in others[:2]] == times[:2]
     np.testing.assert_array_equal(slicer.util.arrayFromVolume(others[2]), image)
     assert others[2].GetParentTransformNode() is None
@@ -110,7 +115,7 @@ def test_other_nodes_are_left_alone(scene, addCT, engine, tinyBundle):
 
 def test_model_is_read_once(addCT, engine, tinyBundle):
     loads = []
-    logic = SegmentationLogic(segment=engine, loadBundle=lambda path: loads.append(path) or bundle.load(path))
+    logic = inProcess(segment=engine, loadBundle=lambda path: loads.append(path) or bundle.load(path))
     for _ in range(3):
         logic.process(addCT(), ProcessingOptions(modelPath=tinyBundle))
     assert loads == [tinyBundle]
@@ -119,7 +124,7 @@ def test_model_is_read_once(addCT, engine, tinyBundle):
 
 def test_changed_model_file_is_read_again(addCT, engine, tinyBundle, tmp_path, bundleInfo):
     path = shutil.copy(tinyBundle, tmp_path / "model.safetensors")
-    logic = SegmentationLogic(segment=engine)
+    logic = inProcess(segment=engine)
     logic.process(addCT(), ProcessingOptions(modelPath=path))
     bundle.save(path, bundle.load(path).network, bundleInfo.model_copy(update={"name": "newer"}))
     logic.process(addCT(), ProcessingOptions(modelPath=path))
@@ -130,7 +135,7 @@ def test_missing_model_is_named_and_the_scene_untouched(scene, addCT, tmp_path):
     node = addCT()
     before = nodeNames(scene)
     with pytest.raises(BundleError, match=r"none\.safetensors"):
-        SegmentationLogic().process(node, ProcessingOptions(modelPath=tmp_path / "none.safetensors"))
+        inProcess().process(node, ProcessingOptions(modelPath=tmp_path / "none.safetensors"))
     assert nodeNames(scene) == before
 
 
@@ -139,7 +144,7 @@ def test_missing_package_is_named_with_how_to_install_it(monkeypatch, addCT, tin
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "torch", None)  # Python's own mark for what cannot be imported
     with pytest.raises(AGTrainingError, match=r"'torch' is needed and not installed; .*pip_install\('torch'\)"):
-        SegmentationLogic().process(addCT(), ProcessingOptions(modelPath=tinyBundle))
+        inProcess().process(addCT(), ProcessingOptions(modelPath=tinyBundle))
 
 
 def test_volume_is_checked_before_the_model_is_read(scene):
@@ -148,7 +153,7 @@ def test_volume_is_checked_before_the_model_is_read(scene):
 
     node = scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "empty one")
     with pytest.raises(InputError, match="empty one"):
-        SegmentationLogic(loadBundle=load).process(node)
+        inProcess(loadBundle=load).process(node)
 
 
 def test_frame_of_a_sequence_is_segmented_and_the_user_told(scene, addCT, engine, tinyBundle):
@@ -160,7 +165,7 @@ def test_frame_of_a_sequence_is_segmented_and_the_user_told(scene, addCT, engine
     browser.SetAndObserveMasterSequenceNodeID(sequence.GetID())
     browser.AddProxyNode(frame, sequence, False)
     browser.SetSelectedItemNumber(1)
-    result = SegmentationLogic(segment=engine).process(frame, ProcessingOptions(modelPath=tinyBundle))
+    result = inProcess(segment=engine).process(frame, ProcessingOptions(modelPath=tinyBundle))
     assert result.messages[0] == "phase: a sequence of 2 images; only image 2 was segmented."
     assert segmentNames(result.segmentationNode) == SEGMENT_NAMES
 
@@ -169,7 +174,7 @@ def test_real_engine_end_to_end(scene, body, tinyBundle):
     """The tiny model's labels, whatever they are, arrive in the segmentation; its attention lies over the CT."""
     fractions = []
     options = ProcessingOptions(modelPath=tinyBundle, device="cpu", attention="levels", largestComponent=False)
-    result = SegmentationLogic().process(body, options, lambda fraction, stage: fractions.append(fraction))
+    result = inProcess().process(body, options, progress=lambda fraction, stage: fractions.append(fraction))
 
     expected = segment(volumeFromNode(body), bundle.load(tinyBundle), options.segmentOptions())
     assert expected.labels.array.max() > 0
@@ -199,7 +204,7 @@ def test_organs_that_were_not_found_get_a_message(body, tinyBundle, bundleInfo, 
         network.fuse.bias[0] += 100  # background everywhere
     bundle.save(tmp_path / "blind.safetensors", network, bundleInfo)
     options = ProcessingOptions(modelPath=tmp_path / "blind.safetensors", device="cpu")
-    result = SegmentationLogic().process(body, options)
+    result = inProcess().process(body, options)
     assert segmentNames(result.segmentationNode) == []
     (message,) = (message for message in result.messages if "not found" in message)
     assert message.startswith("body: ")
@@ -210,7 +215,7 @@ def test_cancelled_half_way_leaves_the_scene_as_it_was(scene, body, tinyBundle):
     before = nodeNames(scene)
     fractions = []
     with pytest.raises(Cancelled):
-        SegmentationLogic().process(
+        inProcess().process(
             body,
             ProcessingOptions(modelPath=tinyBundle, device="cpu", attention="levels"),
             progress=lambda fraction, stage: fractions.append(fraction),
@@ -224,5 +229,5 @@ def test_single_slice_is_refused_with_the_node_name(scene, addCT, tinyBundle):
     node = addCT(np.zeros((1, 32, 32), np.int16), name="scout")
     before = nodeNames(scene)
     with pytest.raises(InputError, match=r"^scout: a single slice"):
-        SegmentationLogic().process(node, ProcessingOptions(modelPath=tinyBundle))
+        inProcess().process(node, ProcessingOptions(modelPath=tinyBundle))
     assert nodeNames(scene) == before
