@@ -63,7 +63,8 @@ def run(parsed: argparse.Namespace) -> int:
     problems = list(dict.fromkeys(findings.problems))
     for problem in problems:
         print(f"error: {problem}", file=sys.stderr, flush=True)
-    names = ", ".join(map(str, datasets))
+    # A configuration of phantoms alone names no data set.
+    names = ", ".join(map(str, datasets or parsed.inputs))
     print(f"{names}: {len(problems)} problem{'s' * (len(problems) != 1)}" if problems else f"{names}: no problem found")
     return int(bool(problems))
 
@@ -82,7 +83,7 @@ def _check_config(path: Path, data: Path | None) -> tuple[Findings, list[Path]]:
     try:
         if len(parts[0]) == len(config.training):
             require_labels(parts[0], config.trained_classes)
-        findings.add(check_apart(*(list(map(read_source, part)) for part in parts)))
+        findings.add(check_apart(list(map(read_source, parts[0])), list(map(read_source, parts[1]))))
     except ConfigurationError as error:
         findings.problems.append(f"{path}: {error}")
     return findings, [source.dataset for part in parts for source in part if source.dataset]

@@ -38,7 +38,7 @@ def run(parsed: argparse.Namespace) -> int:
     config = with_phantoms(config, config.output.parent / "phantoms")
     folder = parsed.out or prepared_folder(config)
     require_labels(config.training, config.trained_classes)
-    require_apart(config.training, config.validation)
+    require_apart(config.training, config.validation, folder)
     with progress_bar("prepare") as progress:
         cases = prepare_sources([*config.training, *config.validation], config, folder, parsed.workers, progress)
     size = sum(file.stat().st_size for case in cases if case.folder for file in case.folder.iterdir())

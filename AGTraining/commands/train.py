@@ -19,7 +19,10 @@ def add_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser], commo
         help="folder where the configuration's data sets lie (default: its own folder)",
     )  # fmt: skip
     parser.add_argument(
-        "--seed", type=seed, metavar="N", help="in place of the configuration's; with deterministic algorithms"
+        "--seed",
+        type=seed,
+        metavar="N",
+        help="in place of the configuration's; with deterministic algorithms (bit for bit on the CPU alone)",
     )
     parser.set_defaults(verb=run)
 

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from AGTraining.data.dataset import Case, DatasetDescription, read_description
+from AGTraining.data.fingerprint import content_hash, files_of
 from AGTraining.data.nifti_voxels import count_not_finite
 from AGTraining.data.parallel import in_processes
 from AGTraining.errors import AGTrainingError, ConfigurationError
@@ -75,20 +76,53 @@ def check_dataset(path: str | Path, workers: int = 1, progress: Progress | None 
     return findings
 
 
-def check_apart(training: Sequence[DatasetDescription], validation: Sequence[DatasetDescription]) -> Findings:
-    """Patients, images and label maps that are in the training part and the validation part alike."""
+def check_apart(
+    training: Sequence[DatasetDescription],
+    validation: Sequence[DatasetDescription],
+    content: Callable[[Path], str] = content_hash,
+) -> Findings:
+    """Patients and images that are in the training part and the validation part alike, under whatever names.
+
+    content: what tells images' contents apart. Raises ConfigurationError for an image that cannot be read.
+    """
     findings = Findings()
-    seen = {key: case for dataset in training for case in dataset.cases for key in _identity(case, dataset)}
-    for dataset in validation:
-        for case in dataset.cases:
-            twin = next((seen[key] for key in _identity(case, dataset) if key in seen), None)
-            if twin is not None:
+    seen: dict[tuple[str, ...], Case] = {}
+    try:
+        sizes = [{_size(case.image) for dataset in part for case in dataset.cases} for part in (training, validation)]
+        # Only files of one size can be equal: most are told apart without being read.
+        sizes_of_both = sizes[0] & sizes[1]
+
+        def keys(case: Case, dataset: DatasetDescription) -> list[tuple[str, ...]]:
+            found = _identity(case, dataset)
+            return [*found, ("content", content(case.image))] if _size(case.image) in sizes_of_both else found
+
+        for dataset in training:
+            for case in dataset.cases:
+                seen |= dict.fromkeys(keys(case, dataset), case)
+        wanted = [(case, keys(case, dataset)) for dataset in validation for case in dataset.cases]
+    except OSError as error:
+        raise ConfigurationError(f"{error.filename}: cannot be read ({error.strerror}).") from error
+    for case, found in wanted:
+        key = next((key for key in found if key in seen), None)
+        if key is not None:
+            twin = seen[key]
+            if key[0] == "content":
+                findings.problems.append(
+                    f"{case.image}: is in the validation part and, with the same content, in the training part (there "
+                    f"as '{twin.name}', {twin.image}); leave one of them out."
+                )
+            else:
                 who = f"patient '{case.patient}'" if case.given_patient else f"the image of '{case.name}'"
                 findings.problems.append(
                     f"{case.image}: {who} is in the validation and in the training part (there as '{twin.name}'); "
                     "make the split by patient."
                 )
     return findings
+
+
+def _size(image: Path) -> int:
+    """Bytes of an image's file, or of all files of its folder."""
+    return sum(part.stat().st_size for part in files_of(image))
 
 
 def _identity(case: Case, dataset: DatasetDescription) -> list[tuple[str, ...]]:
@@ -119,6 +153,8 @@ def check_volumes(case: Case, dataset: DatasetDescription, image: Volume | None,
         findings.add(_check_image(case, image))
     if labels is not None:
         findings.problems += _check_labels(case, dataset, labels)
+        if not labels.array.any():
+            findings.warnings.append(f"{case.label}: is empty; is it the right file, and has the scan no organ?")
     if image is not None and labels is not None:
         findings.problems += grid_mismatch(case, image, labels)
     return findings

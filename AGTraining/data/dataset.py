@@ -72,6 +72,11 @@ class DatasetDescription:
         return list(dict.fromkeys([*self.labels, *self.regions]))
 
     @property
+    def values_by_name(self) -> dict[str, tuple[int, ...]]:
+        """The values of each label and region."""
+        return {name: tuple(self.values([name])) for name in self.names}
+
+    @property
     def known_values(self) -> frozenset[int]:
         """The values that may occur in a label map."""
         return frozenset({0, *self.labels.values(), *(value for group in self.regions.values() for value in group)})

@@ -16,11 +16,12 @@ import json
 import os
 import re
 import shutil
-import socket
 import time
+import uuid
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -68,12 +69,16 @@ class PreparedCase:
 
 @dataclass(frozen=True)
 class _Recipe:
-    """What a case becomes. values: label values of each foreground class; labelled: of each class."""
+    """What a case becomes. values: label values of each foreground class; labelled: of each class.
+
+    known: the values that its label map may hold, because a case with others is refused.
+    """
 
     spacing: tuple[float, float, float]
     intensity: IntensityRule
     values: tuple[tuple[int, ...], ...]
     labelled: tuple[bool, ...]
+    known: tuple[int, ...]
 
     def key(self, contents: Sequence[str]) -> str:
         """A short text that depends on this and on the files' contents."""
@@ -157,6 +162,9 @@ def load_prepared(folder: Path, name: str, weight: float = 1.0) -> PreparedCase:
     try:
         description = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
         image, target = (np.load(folder / file, mmap_mode="r") for file in (IMAGE, TARGET))
+        shapes = [tuple(description["shape"]), image.shape, target.shape]
+        if len(set(shapes)) > 1:
+            raise ValueError(f"its parts have the sizes {shapes}")
         return PreparedCase(name, image, target, np.array(description["labelled"], dtype=bool), weight, folder)
     except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
         raise ConfigurationError(
@@ -165,8 +173,13 @@ def load_prepared(folder: Path, name: str, weight: float = 1.0) -> PreparedCase:
 
 
 def require_labels(sources: Sequence[SourceSettings], classes: Sequence[ClassSettings]) -> None:
-    """Raises ConfigurationError for a class that no source can teach: it would silently never be learnt."""
+    """Raises ConfigurationError for a class that no source can teach: it would silently never be learnt.
+
+    Also for two classes that share voxels without one being part of the other: whose they are would depend on order.
+    """
     datasets = [read_source(source) for source in sources]
+    for dataset in datasets:
+        _require_no_overlap(dataset, classes)
     known = sorted({name for dataset in datasets for name in dataset.names})
     for item in classes:
         for label in item.labels:
@@ -182,9 +195,20 @@ def require_labels(sources: Sequence[SourceSettings], classes: Sequence[ClassSet
             )
 
 
-def require_apart(training: Sequence[SourceSettings], validation: Sequence[SourceSettings]) -> None:
-    """Raises ConfigurationError that names all patients and scans who are in both parts."""
-    check_apart(list(map(read_source, training)), list(map(read_source, validation))).require_none()
+def require_apart(
+    training: Sequence[SourceSettings], validation: Sequence[SourceSettings], cache_folder: Path | None = None
+) -> None:
+    """Raises ConfigurationError that names all patients and scans who are in both parts, under whatever names.
+
+    cache_folder: of prepared cases, which keeps the hashes of files that were read before.
+    """
+    parts = list(map(read_source, training)), list(map(read_source, validation))
+    if cache_folder is None:
+        return check_apart(*parts).require_none()
+    known = KnownHashes(cache_folder)
+    check_apart(*parts, known.get).require_none()
+    cache_folder.mkdir(parents=True, exist_ok=True)
+    known.save()
 
 
 def class_values(dataset: DatasetDescription, classes: Sequence[ClassSettings]) -> list[list[int]]:
@@ -200,6 +224,16 @@ def class_values(dataset: DatasetDescription, classes: Sequence[ClassSettings]) 
     return result
 
 
+def _require_no_overlap(dataset: DatasetDescription, classes: Sequence[ClassSettings]) -> None:
+    groups = [(item.name, set(dataset.values(item.labels))) for item in classes]
+    for (name, group), (other_name, other) in combinations(groups, 2):
+        if group & other and not (group < other or other < group):
+            raise ConfigurationError(
+                f"classes: '{name}' and '{other_name}' share labels of {dataset.path}, and neither is part of the "
+                "other; give each label to one of them."
+            )
+
+
 def _recipe(
     case: Case,
     dataset: DatasetDescription,
@@ -212,7 +246,8 @@ def _recipe(
         dataset.knows_all(item.labels) and not incomplete.intersection(dataset.values(item.labels)) for item in classes
     ]
     values = tuple(map(tuple, class_values(dataset, classes)))
-    return _Recipe(tuple(map(float, spacing)), intensity, values, (True, *labelled))  # type: ignore[arg-type]
+    known = tuple(sorted(dataset.known_values))
+    return _Recipe(tuple(map(float, spacing)), intensity, values, (True, *labelled), known)  # type: ignore[arg-type]
 
 
 def _tasks(dataset: DatasetDescription, config: TrainingConfig, cache_folder: Path, known: KnownHashes) -> list[_Task]:
@@ -245,7 +280,8 @@ def _prepare(task: _Task) -> list[str]:
     if findings.problems or image is None or labels is None:
         return findings.problems
     array, target = _resampled(image, labels, task.recipe)
-    temporary = task.folder.with_name(f".{task.folder.name}.{socket.gethostname()}.{os.getpid()}.part")
+    # A name that no other run has: in containers, hosts' and processes' names come again.
+    temporary = task.folder.with_name(f".{task.folder.name}.{uuid.uuid4().hex}.part")
     description = {
         "format": FORMAT,
         "name": task.case.name,
@@ -263,6 +299,11 @@ def _prepare(task: _Task) -> list[str]:
         np.save(temporary / IMAGE, array)
         np.save(temporary / TARGET, target)
         (temporary / DESCRIPTION).write_text(json.dumps(description, indent=1), encoding="utf-8")
+        for part in temporary.iterdir():
+            _to_disk(part)
+        # Without its description a folder is no prepared case, but would be in the way.
+        if task.folder.is_dir() and not (task.folder / DESCRIPTION).is_file():
+            shutil.rmtree(task.folder)
         os.replace(temporary, task.folder)
     except OSError as error:
         # Another run has made it meanwhile.
@@ -271,6 +312,12 @@ def _prepare(task: _Task) -> list[str]:
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return []
+
+
+def _to_disk(path: Path) -> None:
+    """Waits until a file's content is on the disk: else a power cut can leave the renamed folder with empty files."""
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
 
 
 def _resampled(image: Volume, labels: Volume, recipe: _Recipe) -> tuple[np.ndarray, np.ndarray]:

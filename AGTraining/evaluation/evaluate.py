@@ -40,13 +40,13 @@ def evaluate(
 ) -> Evaluation:
     """Scores the predictions of all cases of a data set, each on the grid of its own image.
 
-    tolerance_mm: of the surface Dice. chosen: organs to take, each with the label names that make it up (none: the
-    label of its name); default: all that both know. A case that fails (no prediction, another grid, …) becomes a
-    `Failure` and is told to `on_failure`; an organ whose label is incomplete in a case gets a row without scores.
+    tolerance_mm: of the surface Dice. chosen: organs to take, each with the names of labels or regions that make it up
+    (none: that of its name); default: all that both know. A case that fails (no prediction, another grid, …) becomes
+    a `Failure` and is told to `on_failure`; an organ whose label is incomplete in a case gets a row without scores.
     Raises ConfigurationError for organs that cannot be matched, InputError when every case fails.
     """
     _require_different_names(dataset)
-    labels = unmatched(dataset.labels, ())
+    labels = unmatched(dataset.names, ())
     organs = match_organs(predictions.organs, labels, chosen)
     scores: list[OrganScores] = []
     failures: list[Failure] = []
@@ -84,7 +84,7 @@ def score_pair(
     """A row for each organ of a case."""
     rows = []
     for number, organ in enumerate(organs):
-        if case.incomplete.intersection(organ.labels):
+        if pair.incomplete.intersection(pair.reference_values(organ)):
             rows.append(OrganScores(case.name, organ.name, State.INCOMPLETE))
             continue
         if progress is not None:
@@ -101,18 +101,27 @@ def score_pair(
 
 @dataclass(frozen=True)
 class Pair:
-    """Prediction and reference of a case on one grid; boxes: where each value of their label maps is."""
+    """Prediction and reference of a case on one grid.
+
+    labels: values in the reference by name of label or region; incomplete: values whose label is not complete there;
+    boxes: where each value of the label maps is.
+    """
 
     predicted: Predicted
     reference: Volume
-    labels: Mapping[str, int]
+    labels: Mapping[str, tuple[int, ...]]
+    incomplete: frozenset[int]
     predicted_boxes: Mapping[int, Box]
     reference_boxes: Mapping[int, Box]
 
+    def reference_values(self, organ: Organ) -> list[int]:
+        """The values that make up the organ in the reference."""
+        return [value for name in organ.labels for value in self.labels[name]]
+
     def masks(self, organ: Organ) -> tuple[tuple[slice, ...], np.ndarray, np.ndarray]:
         """The box (slices along K, J, I) that holds the organ in either, and its masks there, bool: ours, reference."""
-        ours = [self.predicted.values[name] for name in organ.predicted if name in self.predicted.values]
-        theirs = [self.labels[name] for name in organ.labels]
+        ours = [value for name in organ.predicted for value in self.predicted.values.get(name, ())]
+        theirs = self.reference_values(organ)
         boxes = [self.predicted_boxes[value] for value in ours if value in self.predicted_boxes]
         boxes += [self.reference_boxes[value] for value in theirs if value in self.reference_boxes]
         box = tuple(
@@ -140,13 +149,14 @@ def read_pair(
         )
     predicted = replace(predicted, labels=labels)
     boxes = label_boxes(labels.array), label_boxes(reference.array)
-    unnamed = set(boxes[0]) - set(predicted.values.values())
+    unnamed = set(boxes[0]).difference(*predicted.values.values())
     if unnamed:
         raise InputError(
             f"{labels.name}: holds the value {min(unnamed)}, which has no name; give predictions the values of the "
             "data set, or write them as .seg.nrrd, which names its own."
         )
-    return Pair(predicted, reference, dataset.labels, *boxes)
+    incomplete = frozenset(dataset.values(case.incomplete))
+    return Pair(predicted, reference, dataset.values_by_name, incomplete, *boxes)
 
 
 def _label_map(volume: Volume) -> Volume:

@@ -32,10 +32,10 @@ Color = tuple[int, int, int]
 
 @dataclass(frozen=True)
 class Predicted:
-    """A label map, what its values are called, and the file it is from (None: none)."""
+    """A label map, the values that make up each name, and the file it is from (None: none)."""
 
     labels: Volume
-    values: Mapping[str, int]
+    values: Mapping[str, tuple[int, ...]]
     path: Path | None = None
 
 
@@ -68,7 +68,7 @@ class ModelPredictions(Predictions):
             model.info.name, tuple(label.name for label in labels), {label.name: label.color for label in labels}
         )
         self._model, self._options, self._keep = model, options or SegmentOptions(), keep
-        self._values = {label.name: label.value for label in labels}
+        self._values = {label.name: (label.value,) for label in labels}
         self._kept: dict[str, Path] = {}
 
     def predict(self, case: Case, progress: Progress | None = None) -> Predicted:
@@ -100,7 +100,7 @@ class FolderPredictions(Predictions):
     """
 
     def __init__(self, folder: Path, dataset: DatasetDescription) -> None:
-        self._folder, self._labels = folder, dataset.labels
+        self._folder, self._values = folder, dataset.values_by_name
         files = _images_by_name(folder)
         self._files: dict[str, list[Path]] = {}
         for case, names in _unique_names(dataset.cases).items():
@@ -108,7 +108,7 @@ class FolderPredictions(Predictions):
         organs: dict[str, None] = {}
         for paths in self._files.values():
             for path in paths[:1]:
-                organs |= dict.fromkeys(_organs_in(path) or dataset.labels)
+                organs |= dict.fromkeys(_organs_in(path) or dataset.names)
         if not organs:
             case = dataset.cases[0].name
             raise InputError(
@@ -127,7 +127,8 @@ class FolderPredictions(Predictions):
             raise InputError(f"{case.name}: {path} and {paths[1]} may both be its prediction; remove one of them.")
         if path.samefile(case.label):
             raise InputError(f"{path}: is the reference of {case.name} itself; name the folder of the predictions.")
-        return Predicted(read_volume(path), _segments(path) or self._labels, path)
+        segments = {name: (value,) for name, value in _segments(path).items()}
+        return Predicted(read_volume(path), segments or self._values, path)
 
 
 def _images_by_name(folder: Path) -> dict[str, list[Path]]:

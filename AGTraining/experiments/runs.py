@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
@@ -11,20 +12,26 @@ from typing import Any
 import numpy as np
 
 from AGTraining import bundle
+from AGTraining.data.dataset import DatasetDescription
+from AGTraining.data.fingerprint import content_hash
+from AGTraining.data.prepare import prepared_folder
 from AGTraining.data.sources import phantom_dataset, read_source
 from AGTraining.errors import ConfigurationError, InputError
 from AGTraining.evaluation.evaluate import evaluate
 from AGTraining.evaluation.predictions import ModelPredictions
-from AGTraining.evaluation.results import JSON_FILE, Evaluation, read_evaluation, write_evaluation
+from AGTraining.evaluation.results import JSON_FILE, Evaluation, read_evaluation, write_evaluation, write_json
 from AGTraining.evaluation.scores import OrganScores, State
 from AGTraining.inference.result import SegmentOptions
-from AGTraining.training.config import TrainingConfig, read_config
+from AGTraining.training.config import SourceSettings, TrainingConfig, read_config
+from AGTraining.training.provenance import contents_key
 from AGTraining.training.run import train
 
 Say = Callable[[str], None]
 
 EXPERIMENTS = Path(__file__).resolve().parent
 EVALUATION = "evaluation"
+# In its folder: hashes of the model and the data that the evaluation is of.
+TESTED = "tested.json"
 # Settings that say where something lies; what it is follows from the run's name.
 PLACES = {"output", "prepared", "training", "validation", "initial_weights"}
 
@@ -64,23 +71,27 @@ def trained_model(config: TrainingConfig, device: str, collect: bool, say: Say) 
 def scored(config: TrainingConfig, model: Path, device: str, say: Say) -> Evaluation:
     """How well a model does on the configuration's validation cases; kept in `evaluation` in the run's folder.
 
+    What is kept counts for the same model and, where the data are at hand, the same data, by their content.
     As in the papers: the trained classes on each scan's own grid, without post-processing.
     Raises InputError when a case cannot be scored: the mean of the others would be another table's.
     """
     folder = config.output / EVALUATION
-    kept = folder / JSON_FILE
-    if kept.is_file() and kept.stat().st_mtime >= model.stat().st_mtime:
-        return read_evaluation(kept)
-    say(f"{config.output.name}: is tested")
     (source,) = config.validation
     if source.phantoms is not None:
         dataset = phantom_dataset(source.phantoms, config.output.parent / "phantoms")
         source = source.model_copy(update={"dataset": dataset, "phantoms": None})
+    kept = _read(folder / TESTED)
+    of = {"model": content_hash(model), "data": _data_key(source, config) or kept.get("data")}
+    if (folder / JSON_FILE).is_file() and kept == of:
+        return read_evaluation(folder / JSON_FILE)
+    say(f"{config.output.name}: is tested")
+    (folder / TESTED).unlink(missing_ok=True)
     options = SegmentOptions(device=device, largest_component=False)
+    tested = read_source(source)
     result = evaluate(
-        read_source(source),
+        tested,
         ModelPredictions(bundle.load(model, device), options),
-        chosen={item.name: () for item in config.trained_classes},
+        chosen=_chosen(config, tested),
     )
     if result.failures:
         first = result.failures[0]
@@ -89,7 +100,41 @@ def scored(config: TrainingConfig, model: Path, device: str, say: Say) -> Evalua
         )
     folder.mkdir(parents=True, exist_ok=True)
     write_evaluation(result, folder)
+    write_json(of, folder / TESTED)
     return result
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """A JSON file's content, nothing where it cannot be read."""
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return {}
+
+
+def _data_key(source: SourceSettings, config: TrainingConfig) -> str:
+    """A short text for the content of the source's files; empty where they are not here."""
+    try:
+        return contents_key([source], prepared_folder(config))
+    except (ConfigurationError, OSError):
+        return ""
+
+
+def _chosen(config: TrainingConfig, dataset: DatasetDescription) -> dict[str, tuple[str, ...]]:
+    """The trained classes that the data set knows, each with its labels there: on CT-82 the pancreas alone.
+
+    Raises ConfigurationError where it knows none.
+    """
+    chosen = {
+        # A label that only sides make up, or a whole that stands for both, is found by the organ's name.
+        item.name: tuple(item.labels) if set(item.labels) <= set(dataset.names) else ()
+        for item in config.trained_classes
+        if dataset.knows_all(item.labels)
+    }
+    if not chosen:
+        names = ", ".join(item.name for item in config.trained_classes)
+        raise ConfigurationError(f"{dataset.path}: has no label of {names}; test on a data set that has one.")
+    return chosen
 
 
 def pooled(evaluations: Sequence[Evaluation]) -> Evaluation:

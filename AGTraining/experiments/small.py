@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 from dataclasses import replace
 from pathlib import Path
+
+import numpy as np
 
 from AGTraining.data.importers.phantoms import make_phantom_dataset
 from AGTraining.experiments.tables import SplitSize
 from AGTraining.experiments.workplace import Workplace
+from AGTraining.imaging.files import read_volume, write_volume
 from AGTraining.training.config import TrainingConfig
 
 SPACING_MM = 10.0
@@ -56,10 +61,20 @@ def _make_dataset(folder: Path, first: int) -> None:
     """Phantoms in place of a data set; of CT-82 only the pancreas is labelled."""
     if (folder / "dataset.json").is_file():
         return
-    path = make_phantom_dataset(folder, range(first, first + PHANTOMS), SPACING_MM)
+    temporary = folder.with_name(f".{folder.name}.part")
+    shutil.rmtree(temporary, ignore_errors=True)
+    path = make_phantom_dataset(temporary, range(first, first + PHANTOMS), SPACING_MM)
     if folder.name == "ct82":
-        document = json.loads(path.read_text(encoding="utf-8"))
-        others = [name for name in document["labels"].values() if name not in ("background", "pancreas")]
-        for case in document["training"]:
-            case["incomplete"] = others
-        path.write_text(json.dumps(document, indent=1), encoding="utf-8")
+        _keep_pancreas(path)
+    os.replace(temporary, folder)
+
+
+def _keep_pancreas(path: Path) -> None:
+    """Label maps and description with the pancreas alone, as value 1."""
+    document = json.loads(path.read_text(encoding="utf-8"))
+    value = next(int(value) for value, name in document["labels"].items() if name == "pancreas")
+    for case in document["training"]:
+        labels = read_volume(path.parent / case["label"])
+        write_volume(labels.with_array((labels.array == value).astype(np.uint8)), path.parent / case["label"])
+    document["labels"] = {"0": "background", "1": "pancreas"}
+    path.write_text(json.dumps(document, indent=1), encoding="utf-8")

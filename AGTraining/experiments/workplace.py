@@ -10,7 +10,7 @@ from AGTraining.data.dataset import read_dataset
 from AGTraining.data.splits import make_folds, make_split, write_splits
 from AGTraining.evaluation.results import Evaluation
 from AGTraining.experiments.runs import EXPERIMENTS, Say, model_path, pooled, scored, trained_model
-from AGTraining.experiments.tables import ROWS, SPLITS, Row, SplitSize
+from AGTraining.experiments.tables import ROWS, SPLITS, SPLITS_TODAY, Row, SplitSize
 from AGTraining.training.config import SourceSettings, TrainingConfig, read_config
 
 Change = Callable[[TrainingConfig], TrainingConfig]
@@ -93,6 +93,13 @@ class Workplace:
         if source.split.exists():
             return
         dataset = read_dataset(source.dataset)
+        today = SPLITS_TODAY.get(source.split.name, {}).get(len(dataset.cases))
+        if today is not None and self.splits is None:
+            self.say(
+                f"{dataset.path}: has {len(dataset.cases)} scans today, fewer than in the paper; {today.training} for "
+                f"training and {today.validation} for testing are taken, not {size.training} and {size.validation}."
+            )
+            size = today
         made = (
             make_folds(dataset, size.folds) if size.folds > 1 else make_split(dataset, size.validation, size.training)
         )

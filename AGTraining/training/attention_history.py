@@ -57,6 +57,12 @@ def write_snapshots(run: Path, epoch: int, snapshots: list[Snapshot]) -> None:
     os.replace(temporary, folder / f"epoch{epoch:05d}.npz")
 
 
+def remove_snapshots(run: Path) -> None:
+    """Removes all snapshots of a run."""
+    for path in (run / FOLDER).glob("epoch*.npz"):
+        path.unlink(missing_ok=True)
+
+
 def read_snapshots(run: Path) -> dict[int, list[Snapshot]]:
     """All snapshots of a run, by epoch in their order; empty where there are none."""
     found = {}

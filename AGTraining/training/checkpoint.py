@@ -28,6 +28,12 @@ def write_checkpoint(path: Path, state: dict[str, Any]) -> None:
         temporary.unlink(missing_ok=True)
 
 
+def remove_leftovers(folder: Path) -> None:
+    """Removes what runs that were killed while they wrote a checkpoint have left in the folder."""
+    for path in folder.glob(".*.pt.*.part"):
+        path.unlink(missing_ok=True)
+
+
 def read_checkpoint(path: Path) -> dict[str, Any]:
     """Reads a checkpoint of the trainer (`weights_only`: nothing in it is run).
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -10,7 +11,14 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from AGTraining.bundle import Millimeters, OrganClass
 from AGTraining.errors import ConfigurationError
 from AGTraining.imaging.intensity import IntensityRule
-from AGTraining.training.extends import read_document
+from AGTraining.training.extends import Document, read_document
+
+SIDES = {"left": "right", "right": "left", "lt": "rt", "rt": "lt", "l": "r", "r": "l"}
+# A word of its own (kidney_left, "Left kidney", kidney_L), or the start or end of one in camel case (LeftKidney).
+SIDE = re.compile(
+    r"(?<![A-Za-z])(?i:left|right|lt|rt|l|r)(?![A-Za-z0-9])"
+    r"|(?<![A-Za-z])(?:Left|Right)(?=[A-Z])|(?<=[a-z])(?:Left|Right)(?![a-z])"
+)
 
 
 class _Strict(BaseModel):
@@ -128,7 +136,10 @@ class TrainingConfig(_Strict):
     checkpoint_minutes: float = Field(10.0, ge=0, description="between checkpoints within an epoch; 0: none")
     checkpoint_steps: int = Field(0, ge=0, description="between checkpoints within an epoch; 0: none")
     seed: int = Field(0, ge=0)
-    deterministic: bool = Field(False, description="only algorithms that repeat their results, also on a GPU")
+    deterministic: bool = Field(
+        False,
+        description="algorithms that repeat their results where the device has them; bit for bit on the CPU alone",
+    )
     mixed_precision: Literal["auto", "off", "bf16", "fp16"] = "auto"
     channels_last: bool = True
     compile: bool = False
@@ -191,6 +202,17 @@ class TrainingConfig(_Strict):
         return self
 
     @model_validator(mode="after")
+    def _flips_keep_the_classes(self) -> TrainingConfig:
+        """A mirrored scan has its left kidney where the right one was: as a class of its own it would be mislearned."""
+        for item in self.classes if self.augmentation.axial_flip > 0 else ():
+            if is_one_sided(item):
+                raise ValueError(
+                    f"augmentation.axial_flip: mirrors left and right, which class '{item.name}' tells apart; "
+                    "set it to 0, or make one class of both sides ('paired: true' names the sides again)"
+                )
+        return self
+
+    @model_validator(mode="after")
     def _parts_are_named(self) -> TrainingConfig:
         for sources, part in ((self.training, "training"), (self.validation, "validation")):
             for source in sources:
@@ -204,21 +226,34 @@ class TrainingConfig(_Strict):
         return [item for item in self.classes if item.name not in self.left_out]
 
 
+def is_one_sided(item: ClassSettings) -> bool:
+    """Whether a class is the left or the right organ alone, as its label names or, without sides there, its own say."""
+    sided = [label for label in item.labels if SIDE.search(label)]
+    if sided:
+        labels = {label.lower() for label in item.labels}
+        return any(_mirrored(label) not in labels for label in sided)
+    return any(SIDE.search(text) for text in (item.name, item.type_meaning))
+
+
+def _mirrored(label: str) -> str:
+    """A label's name, in small letters, with left and right exchanged."""
+    return SIDE.sub(lambda found: SIDES[found.group().lower()], label).lower()
+
+
 def read_config(path: str | Path, data: str | Path | None = None) -> TrainingConfig:
     """Reads and validates a YAML configuration; relative paths in it start at its folder.
 
     A file may say only what differs from another one that its key `extends` names (see `extends`).
     data: the folder where relative paths of data sets and splits start instead.
-    Raises ConfigurationError with the line (YAML) or the key (values) that is wrong.
+    Raises ConfigurationError with all keys that are wrong, each with its line.
     """
     path = Path(path)
     document = read_document(path)
     try:
-        config = TrainingConfig.model_validate(document)
+        config = TrainingConfig.model_validate(document.values)
     except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"]) or "configuration"
-        raise ConfigurationError(f"{path}: '{key}': {first['msg']}.") from error
+        wrong = "; ".join(_explained(item["loc"], item["msg"], document, path) for item in error.errors())
+        raise ConfigurationError(f"{path}: {wrong}.") from error
     base = path.resolve().parent
     data = base if data is None else Path(data).resolve()
     config.output = base / config.output
@@ -227,6 +262,16 @@ def read_config(path: str | Path, data: str | Path | None = None) -> TrainingCon
     for source in (*config.training, *config.validation):
         source.dataset, source.split = _from(data, source.dataset), _from(data, source.split)
     return config
+
+
+def _explained(location: tuple[str | int, ...], message: str, document: Document, path: Path) -> str:
+    """A wrong key, what is wrong with it, and where it stands: in the file at path, or in one that it extends."""
+    key = ".".join(str(part) for part in location) or "configuration"
+    place = document.place(location)
+    if place is None:
+        return f"'{key}': {message}"
+    file, line = place
+    return f"'{key}': {message} ({'' if file == path else f'{file.name}, '}line {line})"
 
 
 def _from(base: Path, path: Path | None) -> Path | None:

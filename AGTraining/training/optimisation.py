@@ -98,7 +98,8 @@ def average_of(network: nn.Module, decay: float) -> AveragedModel | None:
 def repeatable(wanted: bool) -> Iterator[None]:
     """Only algorithms that give the same result each time, as far as the device has them; PyTorch warns of the others.
 
-    On the CPU all algorithms of these networks are repeatable anyway.
+    On the CPU all algorithms of these networks are repeatable anyway, bit for bit. On a GPU some have no repeatable
+    form, so that runs there differ in the last digits.
     """
     before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
     benchmark = torch.backends.cudnn.benchmark

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import subprocess
 from datetime import UTC, datetime
@@ -38,6 +39,15 @@ def fixed_settings(config: TrainingConfig, prepared: Path) -> dict[str, str]:
     known.save()
     settings["content of initial_weights"] = config.initial_weights and content_hash(config.initial_weights)
     return {key: json.dumps(value, sort_keys=True) for key, value in settings.items()}
+
+
+def contents_key(sources: list[SourceSettings], prepared: Path) -> str:
+    """A short text that depends on what is in the sources' files. prepared: see `fixed_settings`."""
+    prepared.mkdir(parents=True, exist_ok=True)
+    known = KnownHashes(prepared)
+    text = json.dumps(_contents(sources, known))
+    known.save()
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def describe_run(config: TrainingConfig, epochs: int) -> dict[str, Any]:

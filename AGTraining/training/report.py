@@ -48,10 +48,12 @@ def write_report(folder: Path, config: TrainingConfig, history: list[dict[str, A
         parts.append(_picture(_slices(snapshots[max(snapshots)], colours), "Slices with organ outlines"))
     for number, latest in enumerate(snapshots[max(snapshots)] if snapshots else ()):
         if latest.attention:
+            # A run that was resumed may show more cases than it did at first.
+            seen = {epoch: items[number] for epoch, items in snapshots.items() if number < len(items)}
             title = f"Attention: {latest.case}, slice {latest.k}"
             parts += [f"<h2>{html.escape(title)}</h2>", "<p>The coefficients of each gate at chosen epochs, "
                       "0 (dark) to 1 (bright).</p>"]  # fmt: skip
-            parts.append(_picture(_attention({e: s[number] for e, s in snapshots.items()}), title))
+            parts.append(_picture(_attention(seen), title))
     settings = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
     parts += ["<h2>Configuration</h2>", f"<pre>{html.escape(settings)}</pre>"]
     document = (
@@ -119,7 +121,8 @@ def _curves(config: TrainingConfig, history: list[dict[str, Any]]) -> Figure:
     score.set(title="DSC", xlabel="epoch", ylim=(0, 1))
     score.grid(alpha=0.3)
     if score.lines:
-        score.legend()
+        for text in score.legend().get_texts():
+            text.set_parse_math(False)
     return figure
 
 
@@ -132,7 +135,7 @@ def _slices(snapshots: list[Snapshot], colours: dict[int, np.ndarray]) -> Figure
                 mask = labels == value
                 if mask.any():
                     axes.contour(mask, levels=[0.5], colors=[colour], linestyles=line, linewidths=1.2)
-        axes.set_title(f"{snapshot.case}, slice {snapshot.k}", fontsize=9)
+        axes.set_title(f"{snapshot.case}, slice {snapshot.k}", fontsize=9, parse_math=False)
     return figure
 
 

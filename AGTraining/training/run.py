@@ -14,7 +14,7 @@ from AGTraining.training.checkpoint import read_checkpoint
 from AGTraining.training.config import TrainingConfig, read_config
 from AGTraining.training.report import REPORT, write_report
 from AGTraining.training.task import make_task
-from AGTraining.training.trainer import Trainer
+from AGTraining.training.trainer import Trainer, bundle_path
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ def train(config: TrainingConfig, device: str = "auto") -> RunResult:
 
     Under `torchrun` each process calls this; the main one writes. Raises ConfigurationError, DeviceError, InputError.
     """
-    result = config.output / f"{config.name}.safetensors"
+    result = bundle_path(config)
     with distributed.session(device) as own_device:
         trainer = Trainer(config, own_device)
         checkpoint = trainer.run()

@@ -11,6 +11,14 @@ from tqdm import tqdm
 from AGTraining.training import distributed
 from AGTraining.training.config import TrainingConfig
 
+BOARD = "tensorboard"
+
+
+def remove_board(run: Path) -> None:
+    """Removes the TensorBoard files of a run."""
+    for path in (run / BOARD).glob("events.out.tfevents.*"):
+        path.unlink(missing_ok=True)
+
 
 class RunLog:
     """TensorBoard files in the run's folder and a bar on the terminal; nothing in processes but the main one."""
@@ -19,7 +27,7 @@ class RunLog:
         self._board = None
         if distributed.is_main():
             # What a killed run has written of epochs that are repeated is hidden.
-            self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=epoch + 1)
+            self._board = SummaryWriter(str(folder / BOARD), purge_step=epoch + 1)
         self._bar: tqdm[Any] = tqdm(
             total=config.epochs * config.steps_per_epoch,
             initial=epoch * config.steps_per_epoch + step,

@@ -47,7 +47,8 @@ class SegmentationTask:
         labels somewhere.
         """
         self._make_phantoms()
-        require_apart(self.config.training, self.config.validation)
+        with distributed.main_first():
+            require_apart(self.config.training, self.config.validation, prepared_folder(self.config))
         require_labels(self.config.training, self.config.trained_classes)
         with distributed.main_first():
             return fixed_settings(self.config, prepared_folder(self.config))

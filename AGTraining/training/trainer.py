@@ -20,17 +20,18 @@ from torch import nn
 from AGTraining.errors import ConfigurationError
 from AGTraining.inference.device import choose_device
 from AGTraining.training import distributed
-from AGTraining.training.checkpoint import read_checkpoint, write_checkpoint
+from AGTraining.training.attention_history import remove_snapshots
+from AGTraining.training.checkpoint import read_checkpoint, remove_leftovers, write_checkpoint
 from AGTraining.training.config import TrainingConfig
 from AGTraining.training.loading import batches
 from AGTraining.training.optimisation import Precision, average_of, build_optimizer, learning_rate, repeatable
-from AGTraining.training.report import write_report
-from AGTraining.training.run_log import RunLog
+from AGTraining.training.report import REPORT, write_report
+from AGTraining.training.run_log import RunLog, remove_board
 from AGTraining.training.task import make_task
 
 logger = logging.getLogger(__name__)
 
-LAST, BEST = "last.pt", "best.pt"
+LAST, BEST, HISTORY = "last.pt", "best.pt", "history.json"
 REPORT_SECONDS = 60.0
 
 
@@ -40,7 +41,8 @@ class Trainer:
     The run folder holds `config.yaml` (with every default), `last.pt`, `best.pt`, `history.json`, slices for the
     report, and TensorBoard files. A run whose folder has a `last.pt` goes on from there, also in the middle of
     an epoch; on the CPU with the same result, bit for bit, as a run that was never interrupted, because sample n and
-    the schedule depend only on the seed and on n.
+    the schedule depend only on the seed and on n. (On a GPU not all algorithms repeat their last digits.) Without a
+    `last.pt` the others of these files are an earlier run's, and are removed.
     """
 
     def __init__(self, config: TrainingConfig, device: str = "auto") -> None:
@@ -81,6 +83,9 @@ class Trainer:
         self.folder.mkdir(parents=True, exist_ok=True)
         self._resume()
         distributed.require_same((self.epoch, self.step), self.folder)
+        if distributed.is_main() and self._has_work:
+            # Else a run that is ended early would seem to have made it.
+            bundle_path(config).unlink(missing_ok=True)
         self._write("config.yaml", yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True))
         self.task.prepare()
         self._parallel = distributed.wrap(self.network, self.device)
@@ -88,11 +93,16 @@ class Trainer:
         first_step = self.epoch * config.steps_per_epoch + self.step
         loader = batches(self.task.samples, config, first_step, self.device)
         with repeatable(config.deterministic), RunLog(self.folder, config, self.epoch, self.step) as log:
-            while self.epoch < config.epochs and not has_stalled(self.history, config.early_stop):
+            while self._has_work:
                 self._train_epoch(loader, log)
                 self._finish_epoch(log)
         # A best.pt without a validation in this run was left by another.
         return self.folder / (BEST if self.best >= 0 and (self.folder / BEST).exists() else LAST)
+
+    @property
+    def _has_work(self) -> bool:
+        """Whether there are epochs left, and training has not stalled."""
+        return self.epoch < self.config.epochs and not has_stalled(self.history, self.config.early_stop)
 
     def _train_epoch(self, loader: Iterator[Any], log: RunLog) -> None:
         self.network.train()
@@ -156,7 +166,7 @@ class Trainer:
         if improved:
             self._save(BEST)
         self._save(LAST)
-        self._write("history.json", json.dumps(self.history, indent=1))
+        self._write(HISTORY, json.dumps(self.history, indent=1))
         if distributed.is_main() and time.monotonic() - self._reported > REPORT_SECONDS:
             write_report(self.folder, config, self.history)
             self._reported = time.monotonic()
@@ -195,7 +205,11 @@ class Trainer:
 
     def _resume(self) -> None:
         path = self.folder / LAST
+        if distributed.is_main():
+            remove_leftovers(self.folder)
         if not path.exists():
+            if distributed.is_main():
+                self._start_anew()
             return
         state = read_checkpoint(path)
         changed = [key for key, value in self._fixed.items() if state["fixed"].get(key, value) != value]
@@ -223,6 +237,13 @@ class Trainer:
                 "%s: %d processes took part, now %d do; the samples of a step change with them.", path, before, now
             )
 
+    def _start_anew(self) -> None:
+        """Removes what an earlier run, whose last.pt was deleted, has left: the report would show it as this one's."""
+        for name in (BEST, HISTORY, REPORT):
+            (self.folder / name).unlink(missing_ok=True)
+        remove_snapshots(self.folder)
+        remove_board(self.folder)
+
     def _write(self, name: str, text: str) -> None:
         """A text file of the run, whole at any time."""
         if not distributed.is_main():
@@ -230,6 +251,11 @@ class Trainer:
         temporary = self.folder / f".{name}.part"
         temporary.write_text(text, encoding="utf-8")
         os.replace(temporary, self.folder / name)
+
+
+def bundle_path(config: TrainingConfig) -> Path:
+    """Where a run leaves its model."""
+    return config.output / f"{config.name}.safetensors"
 
 
 def mean_score(record: dict[str, Any]) -> float:

@@ -198,4 +198,21 @@ def test_image_in_training_and_validation_is_found(data: Path, tmp_path: Path) -
 
 def test_equal_names_in_two_data_sets_are_no_problem(tmp_path: Path) -> None:
     training, validation = (read_dataset(write_dataset(tmp_path / part, "001")) for part in ("a", "b"))
+    change_voxels(tmp_path / "b/images/001.nii.gz", lambda array: array[::-1].copy())
     assert check_apart([training], [validation]).problems == []
+
+
+def test_same_scan_under_another_name_and_data_set_is_found(tmp_path: Path) -> None:
+    write_description(tmp_path / "a", [write_case(tmp_path / "a", "first", patient="p1")])
+    write_description(tmp_path / "b", [write_case(tmp_path / "b", "other", patient="p2")], name="another")
+    training, validation = (read_dataset(tmp_path / part) for part in ("a", "b"))
+    (problem,) = check_apart([training], [validation]).problems
+    assert "b/images/other.nii.gz: is in the validation part and, with the same content, in the training" in problem
+    assert "there as 'first'" in problem
+
+
+def test_empty_label_map_is_worth_a_look(data: Path) -> None:
+    change_voxels(data / "labels/first.nii.gz", np.zeros_like)
+    findings = check_dataset(data)
+    assert findings.problems == []
+    assert any("labels/first.nii.gz: is empty" in warning for warning in findings.warnings)

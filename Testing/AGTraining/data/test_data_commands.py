@@ -132,3 +132,9 @@ def test_description_moves_with_its_data(data: Path, tmp_path: Path) -> None:
     main(["import", "folders", str(data.parent), "--out", str(data.parent / "described"), "--labels", "x=1"])
     shutil.move(data.parent, tmp_path / "elsewhere")
     assert len(read_dataset(tmp_path / "elsewhere/described").cases) == 5
+
+
+def test_check_of_phantoms_names_the_configuration(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = write_config(tmp_path / "a.yaml", training=[{"phantoms": {"first": 0, "count": 1, "spacing_mm": 12}}])
+    assert main(["check", str(config)]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == f"{config}: no problem found"

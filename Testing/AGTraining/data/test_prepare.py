@@ -5,6 +5,7 @@ import os
 import pickle
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -345,7 +346,53 @@ def test_paired_organ_is_taught_by_a_data_set_that_names_it_as_a_whole(tmp_path:
 
 
 def test_patient_in_both_parts_is_refused(data: Path) -> None:
-    other = SourceSettings(dataset=write_dataset(data.parent / "validation", "a"))
+    folder = data.parent / "validation"
+    other = SourceSettings(dataset=write_description(folder, [write_case(folder, "a", seed=7)]))
     require_apart([SourceSettings(dataset=data)], [other])
     with pytest.raises(ConfigurationError, match="3 problems"):
         require_apart([SourceSettings(dataset=data)], [SourceSettings(dataset=data), other])
+
+
+def test_case_is_prepared_where_a_killed_process_left_its_parts(data: Path, tmp_path: Path) -> None:
+    folder = prepare(data, tmp_path)[0].folder
+    assert folder is not None
+    (folder / "case.json").unlink()
+    # In a container the next run has the host's and the process's name of the one that was killed.
+    (folder.parent / f".{folder.name}.{socket.gethostname()}.{os.getpid()}.part").mkdir()
+    assert prepare(data, tmp_path)[0].folder == folder
+    assert (folder / "case.json").is_file()
+
+
+@pytest.mark.parametrize("file", ["image.npy", "target.npy"])
+def test_prepared_array_of_another_size_is_named(data: Path, tmp_path: Path, file: str) -> None:
+    folder = prepare(data, tmp_path)[0].folder
+    assert folder is not None
+    np.save(folder / file, np.load(folder / file)[:-1])
+    with pytest.raises(ConfigurationError, match="a prepared case that is not whole"):
+        load_prepared(folder, "a")
+
+
+def test_label_that_the_data_set_no_longer_names_is_found_again(data: Path, tmp_path: Path) -> None:
+    classes = [item for item in CLASSES if item["name"] == "pancreas"]
+    prepare(data, tmp_path, classes=classes)
+    document = json.loads(data.read_text(encoding="utf-8"))
+    document["labels"] = {value: name for value, name in document["labels"].items() if name != "spleen"}
+    data.write_text(json.dumps(document), encoding="utf-8")
+    with pytest.raises(ConfigurationError, match="label 2 is not in dataset.json"):
+        prepare(data, tmp_path, classes=classes)
+
+
+def test_copied_scan_in_both_parts_is_refused(data: Path, tmp_path: Path) -> None:
+    copy = write_description(tmp_path / "copy", [write_case(tmp_path / "copy", "new", 0)], name="copy")
+    with pytest.raises(ConfigurationError, match=r"new\.nii\.gz: is in the validation part and"):
+        require_apart([SourceSettings(dataset=data)], [SourceSettings(dataset=copy)], tmp_path / "prepared")
+
+
+@pytest.mark.parametrize("labels", [["pancreas"], ["pancreas", "spleen"]])
+def test_classes_that_share_labels_are_refused(data: Path, labels: list[str]) -> None:
+    wide = [
+        SETTINGS[0].model_copy(update={"name": name, "labels": own})
+        for name, own in (("one", labels), ("two", ["pancreas", *(["kidney_right"] if len(labels) > 1 else [])]))
+    ]
+    with pytest.raises(ConfigurationError, match=r"'one' and 'two' share labels of .*dataset\.json"):
+        require_labels([SourceSettings(dataset=data)], wide)

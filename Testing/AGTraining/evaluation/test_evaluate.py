@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -104,6 +105,38 @@ def test_union_of_sides_is_incomplete_when_one_side_is(tmp_path: Path) -> None:
     )
     assert result.counts("kidney") == {State.INCOMPLETE: 1, State.SCORED: 2}
     assert result.rows("kidney")[0].reference_ml == pytest.approx(2 * 8 * 6 * 6 * VOXEL_ML)
+
+
+def regions_study(folder: Path, **entry: object) -> DatasetDescription:
+    """The spleen has a label, the kidneys are a region of two values without names of their own."""
+    path = make_study(folder, labels={"background": 0, "spleen": 1}, **entry)
+    document = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps({**document, "regions": {"kidney": [2, 3]}}), encoding="utf-8")
+    return read_dataset(path)
+
+
+def test_region_of_several_values_is_scored_as_one_organ(tmp_path: Path) -> None:
+    result = evaluate_maps(regions_study(tmp_path / "data"), tmp_path / "out", *map(shifted_map, (0, 1, 0)))
+    assert [organ.name for organ in result.organs] == ["spleen", "kidney"]
+    assert not result.failures
+    assert result.rows("kidney")[0].reference_ml == pytest.approx(2 * 8 * 6 * 6 * VOXEL_ML)
+    assert result.rows("kidney")[1].dsc == pytest.approx(5 / 6)
+
+
+def test_region_can_be_chosen_by_name(tmp_path: Path) -> None:
+    maps = map(shifted_map, (0, 0, 0))
+    result = evaluate_maps(regions_study(tmp_path / "data"), tmp_path / "out", *maps, chosen={"kidney": ()})
+    assert result.summary("kidney", "dsc").mean == 1
+
+
+def test_label_is_incomplete_when_a_region_with_its_value_is(tmp_path: Path) -> None:
+    path = make_study(tmp_path / "data")
+    document = json.loads(path.read_text(encoding="utf-8"))
+    document["training"][0]["incomplete"] = ["kidney"]
+    path.write_text(json.dumps({**document, "regions": {"kidney": [2, 3]}}), encoding="utf-8")
+    result = evaluate_maps(read_dataset(path), tmp_path / "out", *map(shifted_map, (0, 0, 0)))
+    assert result.counts("right kidney") == result.counts("kidney") == {State.INCOMPLETE: 1, State.SCORED: 2}
+    assert result.counts("spleen") == {State.SCORED: 3}
 
 
 def test_prediction_on_another_grid_is_refused_with_both_grids(dataset: DatasetDescription, tmp_path: Path) -> None:

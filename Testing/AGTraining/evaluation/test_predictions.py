@@ -40,7 +40,7 @@ def test_prediction_is_found_by_the_name_of_its_case(dataset: DatasetDescription
     path = write_map(reference_map(), tmp_path / "out" / name)
     predicted = FolderPredictions(tmp_path / "out", dataset).predict(dataset.cases[0])
     assert predicted.path == path
-    assert predicted.values == dataset.labels
+    assert predicted.values == {name: (value,) for name, value in dataset.labels.items()}
 
 
 def test_image_and_label_map_may_have_endings_that_predictions_have_not(tmp_path: Path) -> None:
@@ -77,7 +77,7 @@ def test_segmentation_names_its_own_values_and_is_preferred(dataset: DatasetDesc
     predictions = FolderPredictions(tmp_path / "out", dataset)
     predicted = predictions.predict(dataset.cases[0])
     assert predictions.organs == ("right kidney", "left kidney", "spleen")
-    assert predicted.values == {"right kidney": 1, "left kidney": 2, "spleen": 3}
+    assert predicted.values == {"right kidney": (1,), "left kidney": (2,), "spleen": (3,)}
 
 
 def test_organ_that_segment_has_looked_for_in_vain_is_known(dataset: DatasetDescription, tmp_path: Path) -> None:

@@ -75,6 +75,15 @@ def test_before_fine_tuning_no_model_is_trained_and_cross_validation_tests_every
 
 
 @pytest.mark.slow
+def test_models_of_many_organs_are_tested_on_the_pancreas_where_that_alone_is_labelled(runs: Path) -> None:
+    labels = json.loads((runs / "data" / "ct82" / "dataset.json").read_text(encoding="utf-8"))["labels"]
+    assert labels == {"0": "background", "1": "pancreas"}
+
+    for line in read_csv(runs / "table3.csv"):
+        assert line["ours"] != "not done" or not line["measure"].startswith("pancreas")
+
+
+@pytest.mark.slow
 def test_what_is_done_is_collected_without_training(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["reproduce", "table1", "--phantom", "--collect", "--runs", str(runs), "--device", "cpu"]) == 0
 

@@ -98,6 +98,19 @@ def test_splits_that_the_data_lack_are_made_beside_the_runs_by_the_papers_number
     assert not list((tmp_path / "data").rglob("splits*"))
 
 
+def test_ct_82_is_parted_as_it_is_today_and_that_is_said(tmp_path: Path) -> None:
+    write_dataset(tmp_path / "data" / "ct82", 80)
+    said: list[str] = []
+    today = Workplace(tmp_path / "data", tmp_path / "runs", "cpu", 1, True, said.append)
+
+    split = today.config(ROWS["table3_unet_scr"]).validation[0].split
+
+    assert split is not None
+    (fold,) = json.loads(split.read_text(encoding="utf-8"))["folds"]
+    assert (len(fold["training"]), len(fold["validation"])) == (59, 21)
+    assert len(said) == 1 and "has 80 scans today" in said[0] and "59 for training and 21 for testing" in said[0]
+
+
 def test_a_split_of_the_data_set_is_used(tmp_path: Path) -> None:
     write_dataset(tmp_path / "data" / "ct150", 3)
     own = tmp_path / "data" / "ct150" / "splits_120_30.json"

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from AGTraining.errors import ConfigurationError
-from AGTraining.training.config import read_config
+from AGTraining.training.config import TrainingConfig, read_config
 
 MINIMAL: dict[str, Any] = {
     "output": "runs/first",
@@ -241,3 +241,65 @@ def test_missing_key_is_named(tmp_path: Path) -> None:
     document = {key: value for key, value in MINIMAL.items() if key != "output"}
     with pytest.raises(ConfigurationError, match="'output': Field required"):
         read_config(write(tmp_path, document))
+
+
+def test_all_that_is_wrong_is_said_at_once_with_its_lines(tmp_path: Path) -> None:
+    file = write(tmp_path, yaml.safe_dump(MINIMAL) + "epochs: 0\naugmentation:\n  noise: 2\n")
+    lines = file.read_text(encoding="utf-8").splitlines()
+    epochs, noise = lines.index("epochs: 0") + 1, lines.index("  noise: 2") + 1
+    with pytest.raises(ConfigurationError) as caught:
+        read_config(file)
+    text = str(caught.value)
+    assert "'epochs': " in text and f"(line {epochs})" in text
+    assert "'augmentation.noise': " in text and f"(line {noise})" in text
+
+
+def test_wrong_value_of_an_extended_file_is_said_with_that_file(tmp_path: Path) -> None:
+    (tmp_path / "base.yaml").write_text("seed: -1\n" + yaml.safe_dump(MINIMAL), encoding="utf-8")
+    with pytest.raises(ConfigurationError, match=r"'seed': .* \(base\.yaml, line 1\)"):
+        read_config(write(tmp_path, "extends: base.yaml\nepochs: 3\n"))
+
+
+def test_key_that_is_given_twice_is_refused_with_its_line(tmp_path: Path) -> None:
+    text = "seed: 1\n" + yaml.safe_dump(MINIMAL) + "seed: 2\n"
+    line = text.splitlines().index("seed: 2") + 1
+    with pytest.raises(ConfigurationError, match=f"'seed' is given twice .*line {line}"):
+        read_config(write(tmp_path, text))
+
+
+def organ(name: str, labels: list[str], meaning: str = "Kidney") -> dict[str, Any]:
+    return MINIMAL["classes"][0] | {"name": name, "labels": labels, "type_meaning": meaning}
+
+
+ONE_SIDED = [
+    organ("kidney", ["kidney_left"]),
+    organ("kidney_right", ["kidney_right"]),
+    organ("Left kidney", ["2"]),
+    organ("kidney", ["2"], meaning="Right kidney"),
+    organ("kidney", ["KidneyLeft"]),
+    organ("kidney", ["kidney_L"]),
+    organ("organs", ["kidney_left", "kidney_right", "adrenal_left"]),
+]
+
+
+@pytest.mark.parametrize("item", ONE_SIDED, ids=[f"{c['name']}={'+'.join(c['labels'])}" for c in ONE_SIDED])
+def test_mirrored_crops_are_refused_where_a_class_is_one_side_alone(tmp_path: Path, item: dict[str, Any]) -> None:
+    document = MINIMAL | {"classes": [item]}
+    with pytest.raises(ConfigurationError, match=f"axial_flip: .* class '{item['name']}' tells apart; set it to 0"):
+        read_config(write(tmp_path, document | {"augmentation": {"axial_flip": 0.5}}))
+    assert read_config(write(tmp_path, document)).augmentation.axial_flip == 0
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [["kidney_right", "kidney_left"], ["LeftKidney", "RightKidney"], ["kidney L", "Kidney r"], ["vertebra_L1", "aorta"],
+     ["bright_liver"]],
+)  # fmt: skip
+def test_mirrored_crops_are_allowed_where_classes_have_both_sides_or_none(tmp_path: Path, labels: list[str]) -> None:
+    document = MINIMAL | {"classes": [organ("organ", labels)], "augmentation": {"axial_flip": 0.5}}
+    assert read_config(write(tmp_path, document)).augmentation.axial_flip == 0.5
+
+
+def test_setting_for_repeatable_results_does_not_promise_them_on_a_gpu() -> None:
+    description = TrainingConfig.model_fields["deterministic"].description or ""
+    assert "bit for bit on the CPU alone" in description and "also on a GPU" not in description

@@ -9,8 +9,8 @@ import torch
 
 from AGTraining import bundle
 from AGTraining.cli import main
-from AGTraining.training.trainer import BEST, LAST, Trainer
-from Testing.AGTraining.training.toy import make_config
+from AGTraining.training.trainer import BEST, LAST, Trainer, bundle_path
+from Testing.AGTraining.training.toy import make_config, run_interrupted
 
 
 @pytest.fixture(scope="module")
@@ -38,3 +38,17 @@ def test_run_without_a_validation_gives_its_last_checkpoint(run_folder: Path, tm
     assert main(["export", str(other), "--out", str(tmp_path / "toy.pt2"), "--size", "8", "8", "8"]) == 0
     (logits,) = torch.export.load(tmp_path / "toy.pt2").module()(torch.zeros(1, 1, 8, 8, 8))
     assert logits.shape == (1, 3, 8, 8, 8)
+
+
+def test_bundle_of_an_earlier_run_is_not_left_to_one_that_ends_early(data: tuple[Path, Path], tmp_path: Path) -> None:
+    config = make_config(data, tmp_path / "toy", epochs=2, steps_per_epoch=1, validate_every=2)
+    config.output.mkdir()
+    bundle_path(config).write_bytes(b"earlier")
+    run_interrupted(config, 1)
+    assert not bundle_path(config).exists()
+
+    # Gone on with to the end, and started again when there is nothing left to do.
+    Trainer(config, "cpu").run()
+    bundle_path(config).write_bytes(b"its own")
+    Trainer(config, "cpu").run()
+    assert bundle_path(config).read_bytes() == b"its own"

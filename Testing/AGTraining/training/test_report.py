@@ -12,7 +12,7 @@ import pytest
 from AGTraining.training.attention_history import Snapshot, most_telling_slice, read_snapshots, write_snapshots
 from AGTraining.training.report import write_report
 from AGTraining.training.run import train
-from Testing.AGTraining.training.toy import make_config
+from Testing.AGTraining.training.toy import CLASSES, make_config
 
 
 class Page(HTMLParser):
@@ -126,3 +126,31 @@ def test_snapshots_of_a_repeated_epoch_replace_the_earlier(tmp_path: Path) -> No
     assert (snapshot.case, snapshot.k) == ("a", 5)
     assert snapshot.attention["level2.gate1"].tolist() == [[0.75, 0.75], [0.75, 0.75]]
     assert len(list((tmp_path / "slices").iterdir())) == 1
+
+
+def snapshot(case: str) -> Snapshot:
+    labels = np.zeros((8, 8), dtype=np.uint8)
+    labels[2:5, 2:5] = 1
+    return Snapshot(case, 3, np.ones((8, 8)), labels, labels, {"level2.gate1": np.full((4, 4), 0.5)})
+
+
+def test_more_cases_may_be_shown_after_a_run_was_resumed(data: tuple[Path, Path], tmp_path: Path) -> None:
+    write_snapshots(tmp_path, 1, [snapshot("a")])
+    write_snapshots(tmp_path, 2, [snapshot("a"), snapshot("b")])
+    history = [{"epoch": n, "loss": 0.5, "learning_rate": 0.1} for n in (1, 2)]
+    page = Page(write_report(tmp_path, make_config(data, tmp_path), history).read_text(encoding="utf-8"))
+    assert [word for word in page.words if word.startswith("Attention: ")] == [
+        "Attention: a, slice 3", "Attention: b, slice 3",
+    ]  # fmt: skip
+
+
+def test_dollars_in_names_are_no_formulas(data: tuple[Path, Path], tmp_path: Path) -> None:
+    # As a formula this is an error: there is no such command.
+    name = r"$\nosuch$"
+    write_snapshots(tmp_path, 1, [snapshot(name)])
+    classes = [CLASSES[0] | {"name": name}, CLASSES[1]]
+    history = [{"epoch": 1, "loss": 0.5, "learning_rate": 0.1, "dsc": {name: 0.25}}]
+    config = make_config(data, tmp_path, classes=classes)
+    page = Page(write_report(tmp_path, config, history).read_text(encoding="utf-8"))
+    assert f"Attention: {name}, slice 3" in page.words
+    assert len(page.loads) == 3

@@ -368,3 +368,30 @@ def test_mirrored_training_is_told_to_inference(data: tuple[Path, Path], tmp_pat
     config = make_config(data, tmp_path, epochs=1, steps_per_epoch=1, augmentation={"axial_flip": 0.5})
     export_bundle(config, Trainer(config, "cpu").run(), tmp_path / "model.safetensors")
     assert bundle.read_info(tmp_path / "model.safetensors").mirror_axes == ("x",)
+
+
+def test_run_that_starts_anew_shows_nothing_of_the_earlier_one(data: tuple[Path, Path], tmp_path: Path) -> None:
+    Trainer(make_config(data, tmp_path, epochs=2, steps_per_epoch=1), "cpu").run()
+    (tmp_path / "report.html").write_text("of the earlier run", encoding="utf-8")
+    (tmp_path / "notes.txt").write_text("mine", encoding="utf-8")
+    assert (tmp_path / "best.pt").exists() and list((tmp_path / "slices").glob("*.npz"))
+    (tmp_path / "last.pt").unlink()
+
+    fresh = Trainer(make_config(data, tmp_path, validation=[], epochs=1, steps_per_epoch=1), "cpu")
+    fresh.run()
+
+    assert not (tmp_path / "best.pt").exists()
+    assert not list((tmp_path / "slices").glob("*.npz"))
+    assert not (tmp_path / "report.html").exists()
+    assert len(list((tmp_path / "tensorboard").iterdir())) == 1
+    assert (tmp_path / "notes.txt").read_text(encoding="utf-8") == "mine"
+
+
+def test_checkpoints_that_a_killed_run_has_half_written_are_removed(data: tuple[Path, Path], tmp_path: Path) -> None:
+    config = make_config(data, tmp_path, epochs=1, steps_per_epoch=1)
+    Trainer(config, "cpu").run()
+    for name in (".last.pt.4711.part", ".best.pt.12.part"):
+        (tmp_path / name).write_bytes(b"half")
+    Trainer(config, "cpu").run()
+    assert not list(tmp_path.glob("*.part"))
+    assert (tmp_path / "last.pt").exists() and (tmp_path / "best.pt").exists()
