@@ -317,11 +317,11 @@ def test_files_are_free_once_a_request_has_ended(
     worker.send(request)
     if end == "cancelled":
         worker.until("progress", id=end, stage="Segmenting")
-        assert "volume.npy" in maps.read_text()
+        assert "volume.npy" in maps.read_text(encoding="utf-8")
         worker.send({"request": "cancel", "id": "c", "target": end})
 
     worker.until(end, id=end)
-    assert "volume.npy" not in maps.read_text()
+    assert "volume.npy" not in maps.read_text(encoding="utf-8")
 
 
 def test_second_request_meanwhile_is_busy_and_the_first_can_be_cancelled(
