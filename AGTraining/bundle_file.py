@@ -82,7 +82,11 @@ def complete_class(organ: Any) -> dict[str, Any]:
 
 def _metadata(path: Path) -> dict[str, Any]:
     """The texts of a file's header, by name."""
-    if not path.is_file():
+    try:
+        is_file = path.is_file()
+    except OSError as error:
+        _not_readable(path, error)
+    if not is_file:
         raise BundleError(f"{path}: no such model file.")
     try:
         with path.open("rb") as file:
@@ -92,7 +96,7 @@ def _metadata(path: Path) -> dict[str, Any]:
                 _not_complete(path)
             header = json.loads(file.read(length))
     except OSError as error:
-        raise BundleError(f"{path}: the model file cannot be read ({error.strerror}).") from error
+        _not_readable(path, error)
     except (ValueError, RecursionError):
         _not_complete(path)
     if not isinstance(header, dict):
@@ -119,6 +123,10 @@ def _check(path: Path, document: dict[str, Any]) -> None:
             _not_valid(path, f"'{field}' is no JSON {'array' if kind is list else 'object'}")
     if document["task"] == "segmentation" and not document["classes"]:
         _not_valid(path, "'classes' is empty")
+
+
+def _not_readable(path: Path, error: OSError) -> NoReturn:
+    raise BundleError(f"{path}: the model file cannot be read ({error.strerror or error}).") from error
 
 
 def _not_complete(path: Path) -> NoReturn:

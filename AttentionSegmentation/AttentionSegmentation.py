@@ -1,8 +1,10 @@
 """The Slicer module Attention Segmentation: organs of the abdomen in CT, and where the network looked for them."""
 
+import sys
 import unittest
 
 import slicer
+from AttentionSegmentationLib.Segmentation.AttentionDisplay import isAttentionMap
 from AttentionSegmentationLib.Segmentation.SegmentationLogic import SegmentationLogic
 from slicer.i18n import tr as _
 from slicer.i18n import translate
@@ -68,7 +70,8 @@ class AttentionSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMi
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.StartCloseEvent, self.onSceneStartClose)
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndCloseEvent, self.onSceneEndClose)
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndImportEvent, self.onSceneEndImport)
-        # cleanup() comes too late for a worker that is busy when Slicer is closed.
+        # Slicer unloads its modules before it tells others that it quits, so cleanup() has ended the worker by then;
+        # this is for the case that cleanup() failed.
         slicer.app.connect("aboutToQuit()", self.onAboutToQuit)
         self.initializeParameterNode()
 
@@ -86,16 +89,32 @@ class AttentionSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMi
             self.uiWidget = None
             self.ui = None
 
+    def onReload(self):
+        """The Reload button for developers: reads this module's library again too, not this file alone.
+
+        AGTraining stays as it was imported, except in the worker, which is started anew.
+        """
+        for name in list(sys.modules):
+            if name.partition(".")[0] == "AttentionSegmentationLib":
+                del sys.modules[name]
+        ScriptedLoadableModuleWidget.onReload(self)
+
     def enter(self):
         """Called by Slicer each time that the user opens the module."""
         self.initializeParameterNode()
 
     def exit(self):
         """Called by Slicer each time that the user opens another module; what runs goes on."""
-        self.panel.setParameterNode(None)
+        if self.panel is not None:
+            self.panel.setParameterNode(None)
 
     def initializeParameterNode(self):
-        """Shows the choices of the scene; the first volume is taken when none was chosen yet."""
+        """Shows the choices of the scene; the first volume is taken when none was chosen yet.
+
+        Does nothing after cleanup(), or when setup() failed: Slicer calls enter() and exit() all the same.
+        """
+        if self.panel is None:
+            return
         parameterNode = self.logic.getParameterNode()
         if parameterNode.inputVolume is None:
             parameterNode.inputVolume = firstVolumeNode()
@@ -103,28 +122,36 @@ class AttentionSegmentationWidget(ScriptedLoadableModuleWidget, VTKObservationMi
 
     def onSceneStartClose(self, caller, event):
         """The nodes are about to go: what runs has nothing to work for."""
-        self.panel.cancel()
-        self.panel.setParameterNode(None)
+        if self.panel is not None:
+            self.panel.cancel()
+            self.panel.setParameterNode(None)
 
     def onSceneEndClose(self, caller, event):
         """The scene is empty now."""
-        if self.parent.isEntered:
-            self.initializeParameterNode()
+        self.showIfEntered()
 
     def onSceneEndImport(self, caller, event):
         """A scene was loaded: the panel shows what was chosen in it."""
-        if self.parent.isEntered:
+        self.showIfEntered()
+
+    def showIfEntered(self):
+        """Shows the choices of the scene, unless another module is open."""
+        # Only Slicer's own panels can be left; the window that a widget without a parent makes cannot.
+        if getattr(self.parent, "isEntered", True):
             self.initializeParameterNode()
 
     def onAboutToQuit(self):
         """Slicer closes: no process stays behind."""
-        self.logic.shutdown()
+        if self.logic is not None:
+            self.logic.shutdown()
 
 
 def firstVolumeNode():
-    """The first scalar volume of the scene that is no label map and is not hidden, or None."""
+    """The first volume of the scene that may be a CT, or None: hidden volumes and attention maps are none."""
     for node in slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode"):
-        if not node.IsA("vtkMRMLLabelMapVolumeNode") and not node.GetHideFromEditors():
+        # Label maps, vector and tensor volumes are derived from scalar volumes.
+        isScalar = node.GetClassName() == "vtkMRMLScalarVolumeNode"
+        if isScalar and not node.GetHideFromEditors() and not isAttentionMap(node):
             return node
     return None
 

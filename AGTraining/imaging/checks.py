@@ -31,11 +31,12 @@ def check_volume(volume: Volume) -> tuple[str, ...]:
     return tuple(warning.sentence for warning in volume_warnings(volume))
 
 
-def volume_warnings(volume: Volume) -> tuple[VolumeWarning, ...]:
+def volume_warnings(volume: Volume, *, count_not_finite: bool = True) -> tuple[VolumeWarning, ...]:
     """Warnings on a volume that can be segmented but may give a poor result.
 
     Intensities are judged on at most 64 × 64 × 64 evenly spread voxels; only where those hold nothing finite, or a
     single value, all voxels are looked at. Voxels that are not finite count as air wherever the volume is used.
+    count_not_finite: False looks for them in the sample only, which takes no time, and gives no number.
     Raises InputError for what cannot be segmented: no voxels, fewer than two voxels along an axis, complex or
     other non-numeric voxels, a single intensity, no finite voxel.
     """
@@ -46,7 +47,7 @@ def volume_warnings(volume: Volume) -> tuple[VolumeWarning, ...]:
         finite = _require_contrast(volume)
     warnings = [
         *_geometry_warnings(volume),
-        *(("not finite", message) for message in _finite_warnings(volume, sample)),
+        *(("not finite", message) for message in _finite_warnings(volume, sample, count_not_finite)),
         *(("intensity", message) for message in intensity_doubts(finite)),
     ]
     return tuple(VolumeWarning(code, f"{volume.name}: {message}") for code, message in warnings)
@@ -82,9 +83,11 @@ def _require_contrast(volume: Volume) -> np.ndarray:
     return np.array([low, high])
 
 
-def _finite_warnings(volume: Volume, sample: np.ndarray) -> list[str]:
+def _finite_warnings(volume: Volume, sample: np.ndarray, count_all: bool) -> list[str]:
     if sample.dtype.kind != "f":
         return []
+    if not count_all:
+        return [] if np.isfinite(sample).all() else ["voxels that are no finite numbers count as air."]
     # A sum is not finite where a voxel is not: one pass without a mask, then a count only where it is needed.
     count = 0
     for plane in volume.array:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
-import SimpleITK as sitk
 
 from AGTraining.errors import InputError
+
+# Slicer imports this file when it starts; SimpleITK alone takes a third of a second.
+if TYPE_CHECKING:
+    import SimpleITK as sitk
 
 
 @dataclass(frozen=True)
@@ -80,6 +84,8 @@ class Volume:
     @classmethod
     def from_sitk(cls, image: sitk.Image, name: str = "image") -> Volume:
         """A SimpleITK image as a volume (copies the voxels)."""
+        import SimpleITK as sitk
+
         matrix = np.eye(4)
         matrix[:3, :3] = np.asarray(image.GetDirection()).reshape(3, 3) * np.asarray(image.GetSpacing())
         matrix[:3, 3] = image.GetOrigin()
@@ -90,6 +96,8 @@ class Volume:
 
         Raises InputError for sheared grids, which ITK's images (and NIfTI, NRRD, MHA through it) cannot hold.
         """
+        import SimpleITK as sitk
+
         spacing = self.spacing
         direction = self.ijk_to_world[:3, :3] / spacing
         if np.abs(direction.T @ direction - np.eye(3)).max() > 1e-3:

@@ -121,12 +121,16 @@ class Dependencies:
             command = f'{sys.executable} -m pip install "torch>={TORCH_MINIMUM}"'
             return DependencyProblem(code, f"{sentence} Install it with: {command}", packages=packages)
         if not self._installer.hasTorchExtension():
+            sentence = f"{sentence} Slicer's extension PyTorch does that and is missing:"
+            if self._installer.hasExtensionsManager():
+                sentence = f"{sentence} install it with the Extensions Manager and restart Slicer."
+                return DependencyProblem("extension", sentence, "Open Extensions Manager", packages)
+            # Without a button the way has to be in words.
             sentence = (
-                f"{sentence} Slicer's extension PyTorch does that and is missing: install it with the Extensions "
-                "Manager and restart Slicer."
+                f"{sentence} install it with Slicer's menu View / Extensions Manager and restart Slicer; a Slicer "
+                "without that entry was built without extensions, get one from https://download.slicer.org instead."
             )
-            action = "Open Extensions Manager" if self._installer.hasExtensionsManager() else None
-            return DependencyProblem("extension", sentence, action, packages)
+            return DependencyProblem("extension", sentence, packages=packages)
         action = "Update PyTorch" if code == "torchOld" else "Install PyTorch"
         return DependencyProblem(code, sentence, action, packages)
 

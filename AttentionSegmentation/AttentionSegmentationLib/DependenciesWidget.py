@@ -34,6 +34,13 @@ class DependenciesWidget:
         self._connections = QtConnections()
         self._rows: list[Any] = []
         self._buttons: list[Any] = []
+        # Solving a problem takes its button away, which must not happen while Qt is inside of that button's click.
+        self._clicked: DependencyProblem | None = None
+        self._timer = qt.QTimer(container)
+        self._timer.singleShot = True
+        self._timer.interval = 0
+        self._timerConnections = QtConnections()
+        self._timerConnections.connect(self._timer, "timeout()", self._onTimeout)
         self.problems: tuple[DependencyProblem, ...] = ()
         self.show(())
 
@@ -78,7 +85,9 @@ class DependenciesWidget:
         return usable
 
     def cleanup(self) -> None:
-        """Takes the rows and their connections away."""
+        """Takes the rows and all connections away."""
+        self._timer.stop()
+        self._timerConnections.disconnectAll()
         self._clear()
 
     def _confirm(self, question: str) -> bool:
@@ -92,9 +101,18 @@ class DependenciesWidget:
         if problem.actionText is not None:
             button = qt.QPushButton(problem.actionText)
             self._container.layout().addWidget(button)
-            self._connections.connect(button, "clicked()", lambda: self._resolve(problem))
+            self._connections.connect(button, "clicked()", lambda: self._onClicked(problem))
             self._rows.append(button)
             self._buttons.append(button)
+
+    def _onClicked(self, problem: DependencyProblem) -> None:
+        self._clicked = problem
+        self._timer.start()
+
+    def _onTimeout(self) -> None:
+        problem, self._clicked = self._clicked, None
+        if problem is not None:
+            self._resolve(problem)
 
     def _clear(self) -> None:
         self._connections.disconnectAll()

@@ -1,15 +1,22 @@
 """A model that can be chosen, and how its facts are read from the catalogue and from model files."""
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path, PureWindowsPath
+from pathlib import Path
 from typing import Any, Literal
 
 from AGTraining.bundle_file import TASKS, complete_class
-from AGTraining.errors import ConfigurationError
+from AGTraining.errors import BundleError, ConfigurationError
 from AGTraining.labels import OutputLabel, output_labels
 
 _ATTENTION_NETWORKS = ("AttentionUNet", "AGSononet")
+# As in `catalogue.schema.json`.
+_ID = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
+_FILE_NAME = re.compile(r"[A-Za-z0-9._-]+\.safetensors")
+_URL = re.compile(r"https://\S{1,1992}")
+# Windows opens a device instead of a file of such a name, whatever follows the first dot.
+_WINDOWS_DEVICES = {"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(10))}
 
 
 @dataclass(frozen=True)
@@ -49,7 +56,7 @@ def modelFromDocument(path: Path, document: Mapping[str, Any]) -> Model:
         path=path,
         url=None,
         sha256=None,
-        sizeBytes=path.stat().st_size,
+        sizeBytes=_size(path),
         licence=document["licence"],
         trainingData=training if isinstance(training, str) and training else "not stated in the model file",
         performance="; ".join(_measurements(document["metrics"])) or "not stated in the model file",
@@ -68,10 +75,11 @@ def modelFromEntry(entry: Any, path: Path | None, document: Mapping[str, Any] | 
     """
     read = _Entry(entry)
     if read.choice("source", ("bundled", "download")) == "bundled":
-        url, sha256, size, network = None, None, path.stat().st_size, document["network"]
+        url, sha256, size, network = None, None, _size(path), document["network"]
         classes, hasAttention = document["classes"], network in _ATTENTION_NETWORKS
     else:
-        url, sha256, size = read.text("url"), read.text("sha256").lower(), read.number("sizeBytes")
+        url = read.matching("url", _URL, "an address that begins with https://")
+        sha256, size = read.text("sha256").lower(), read.number("sizeBytes")
         classes, hasAttention = entry.get("classes", []), entry.get("hasAttention") is True
         if len(sha256) != 64 or not set(sha256) <= set("0123456789abcdef"):
             read.fail("sha256", "64 hexadecimal digits")
@@ -80,7 +88,7 @@ def modelFromEntry(entry: Any, path: Path | None, document: Mapping[str, Any] | 
     except (TypeError, ValueError):
         read.fail("classes", "a list of organs with name, type_code, type_meaning and color")
     return Model(
-        id=read.text("id"),
+        id=read.matching("id", _ID, "lower-case letters and digits, in groups with a hyphen between"),
         title=read.text("title"),
         task=read.choice("task", TASKS),
         source=entry["source"],
@@ -101,11 +109,19 @@ def modelFromEntry(entry: Any, path: Path | None, document: Mapping[str, Any] | 
 def fileNameOfEntry(entry: Any) -> str:
     """The file name of a catalogue's entry. Raises ConfigurationError for anything but a plain name."""
     read = _Entry(entry)
-    name = read.text("file")
-    # Also refuses drives and backslashes, on every system: the name is joined to the user's folder.
-    if PureWindowsPath(name).name != name or not name.endswith(".safetensors"):
-        read.fail("file", "a file name without folders that ends in .safetensors")
+    expected = "a file name without folders that ends in .safetensors"
+    # Neither drives nor backslashes, on every system: the name is joined to the user's folder.
+    name = read.matching("file", _FILE_NAME, expected)
+    if name.split(".")[0].lower() in _WINDOWS_DEVICES:
+        read.fail("file", f"{expected}, and no name of a device in Windows")
     return name
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError as error:
+        raise BundleError(f"{path}: the model file cannot be read ({error.strerror or error}).") from error
 
 
 class _Entry:
@@ -122,6 +138,12 @@ class _Entry:
         value = self._entry.get(field)
         if not isinstance(value, str) or not value.strip():
             self.fail(field, "a text")
+        return value
+
+    def matching(self, field: str, pattern: re.Pattern[str], expected: str) -> str:
+        value = self.text(field)
+        if not pattern.fullmatch(value):
+            self.fail(field, expected)
         return value
 
     def number(self, field: str) -> int:

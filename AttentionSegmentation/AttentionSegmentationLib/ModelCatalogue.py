@@ -1,11 +1,13 @@
 """The models that a user can choose from: bundled ones, downloads, and own files. Works without a network."""
 
+import errno
 import hashlib
 import json
 import os
 import shutil
 import socket
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -26,6 +28,8 @@ _USER_FILES = "modelFiles"
 _CACHE_FOLDER = "modelFolder"
 # A firewall that swallows packets must not freeze Slicer for good.
 _SECONDS_WITHOUT_ANSWER = 30
+# What the folder of models is to blame for; other errors of a download are the network's.
+_FOLDER_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO}
 
 
 def downloadWithSlicer(url: str, path: Path, sha256: str) -> bool:
@@ -39,14 +43,24 @@ def downloadWithSlicer(url: str, path: Path, sha256: str) -> bool:
 
 
 def defaultCacheFolder() -> Path:
-    """Where downloaded models go unless the user chose a folder: it outlives an update of Slicer."""
+    """Where downloaded models go unless the user chose a folder: it outlives an update of Slicer.
+
+    A temporary folder for an account without a home.
+    """
     if sys.platform == "win32":
-        base = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
+        base = Path(os.environ.get("LOCALAPPDATA") or _home() / "AppData" / "Local")
     elif sys.platform == "darwin":
-        base = Path.home() / "Library" / "Application Support"
+        base = _home() / "Library" / "Application Support"
     else:
-        base = Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share")
+        base = Path(os.environ.get("XDG_DATA_HOME") or _home() / ".local" / "share")
     return base / "AttentionSegmentation" / "Models"
+
+
+def _home() -> Path:
+    try:
+        return Path.home()
+    except RuntimeError:
+        return Path(tempfile.gettempdir())
 
 
 class ModelCatalogue:
@@ -94,7 +108,10 @@ class ModelCatalogue:
     def isInstalled(self, model: Model) -> bool:
         """Whether the model's file is on this computer, complete; its contents are checked when it is used."""
         path = self.placeOf(model)
-        return path.is_file() and (model.source != "download" or path.stat().st_size == model.sizeBytes)
+        try:
+            return path.is_file() and (model.source != "download" or path.stat().st_size == model.sizeBytes)
+        except OSError:
+            return False
 
     def placeOf(self, model: Model) -> Path:
         """Where the model's file is, or where it will be looked for: the place to put it by hand."""
@@ -107,7 +124,7 @@ class ModelCatalogue:
         """
         path = self.placeOf(model)
         if model.source != "download":
-            if not path.is_file():
+            if not self.isInstalled(model):
                 raise BundleError(f"{path}: the file of the model '{model.title}' is gone; choose another model.")
             return path
         part = path.with_name(f".{path.name}.{os.getpid()}.part")
@@ -133,7 +150,7 @@ class ModelCatalogue:
 
         Raises BundleError when it is not a usable model (for that task).
         """
-        path = Path(os.path.abspath(Path(path).expanduser()))
+        path = Path(os.path.abspath(os.path.expanduser(path)))
         model = _userModel(path)
         if task not in (None, model.task):
             raise BundleError(f"{path}: a model for the task '{model.task}'; choose one for '{task}'.")
@@ -204,17 +221,25 @@ class ModelCatalogue:
     def _fetch(self, model: Model, part: Path) -> None:
         """Downloads into `part`; raises BundleError unless the right file is there afterwards."""
         _removeQuietly(part)
-        arrived = self._download(model.url, part, model.sha256)
+        problem, arrived = None, False
+        try:
+            arrived = self._download(model.url, part, model.sha256)
+        except Exception as error:
+            if isinstance(error, OSError) and error.errno in _FOLDER_ERRORS:
+                raise
+            problem = error
         if part.is_file() and _sha256(part) == model.sha256:
             return
-        if arrived or part.is_file():
+        if problem is not None:
+            reason = " ".join(f"{type(problem).__name__}: {problem}".split())[:200]
+        elif arrived or part.is_file():
             reason = "what arrived is not this model's file: cut off, altered, or replaced by a firewall's page"
         else:
             reason = "no answer; there may be no network, or a firewall may stand between"
         raise BundleError(
             f"The model '{model.title}' could not be downloaded ({reason}); try again, or fetch {model.url} on another "
             f"computer and save it as {self.placeOf(model)}."
-        )
+        ) from problem
 
     def _userFiles(self) -> list[str]:
         try:

@@ -44,6 +44,7 @@ class ModelWidget:
         self._onError = onError
         self._models: dict[str, Model] = {}
         self._missingId: str | None = None
+        self._isInstalled = False
         self._choice = ChoiceWidget(ui.modelComboBox, self._onChosen)
         self._connections = QtConnections()
         for button, slot in (
@@ -73,17 +74,23 @@ class ModelWidget:
         """Chooses a model; empty is the catalogue's first. Nothing is chosen when there is none of that id."""
         if not modelId and self._models:
             modelId = next(iter(self._models))
+        before = self.model
         self._missingId = None if self._choice.choose(modelId) else modelId
+        if self.model is not before:
+            self._showDetails()
+
+    def checkFile(self) -> None:
+        """Looks again whether the chosen model's file is there."""
         self._showDetails()
 
     def disabledReason(self) -> str | None:
-        """Why the chosen model cannot be used, or None."""
+        """Why the chosen model cannot be used, or None. What it says of the file is as old as the last look at it."""
         model = self.model
         if model is None:
             name = (self._missingId or "").removeprefix("user:")
             which = f"The model '{name}' is not among the models" if name else "There is no model"
             return f"{which}; choose another one, or add its file."
-        if not self._catalogue.isInstalled(model):
+        if not self._isInstalled:
             if model.source == "download":
                 return f"The model '{model.title}' is not on this computer yet; download it first."
             return f"{model.path}: the file of the model '{model.title}' is gone; choose another model."
@@ -102,8 +109,11 @@ class ModelWidget:
 
     def _showDetails(self) -> None:
         model = self.model
-        installed = model is not None and self._catalogue.isInstalled(model)
-        self._ui.modelDetailsLabel.text = "" if model is None else detailsHtml(model)
+        self._isInstalled = installed = model is not None and self._catalogue.isInstalled(model)
+        details = "" if model is None else detailsHtml(model)
+        # Text that is set again loses what the user has selected in it.
+        if self._ui.modelDetailsLabel.text != details:
+            self._ui.modelDetailsLabel.text = details
         self._ui.modelDetailsLabel.toolTip = "" if model is None else escape(model.description)
         self._ui.modelDetailsLabel.visible = model is not None
         self._ui.downloadModelButton.visible = model is not None and model.source == "download" and not installed

@@ -28,19 +28,23 @@ class TemporaryFolder:
     """
 
     def __init__(self, neededBytes: int = 0) -> None:
-        parent = None
+        parent = path = None
         try:
             parent = Path(tempfile.gettempdir())
             removeLeftovers(parent)
             _retry()
-            self.path = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-", dir=parent))
+            path = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-", dir=parent))
+            free = shutil.disk_usage(path).free
         except OSError as error:
+            if path is not None:
+                _remove(path)
+            what = "made" if path is None else "used"
             raise WorkerError(
-                f"{parent or 'Temporary files'}: no folder can be made there ({error.strerror or error}); {_ADVICE}",
+                f"{parent or 'Temporary files'}: no folder can be {what} there ({error.strerror or error}); {_ADVICE}",
                 "disk",
             ) from error
-        self._end = weakref.finalize(self, _remove, self.path)
-        free = shutil.disk_usage(self.path).free
+        self.path = path
+        self._end = weakref.finalize(self, _remove, path)
         if free < neededBytes:
             self.remove()
             raise WorkerError(
@@ -73,7 +77,7 @@ _remaining: set[Path] = set()
 
 def _remove(path: Path) -> None:
     shutil.rmtree(path, ignore_errors=True)
-    (_remaining.add if path.exists() else _remaining.discard)(path)
+    (_remaining.add if os.path.exists(path) else _remaining.discard)(path)
 
 
 def _retry() -> None:
@@ -93,10 +97,11 @@ def removeLeftovers(parent: Path) -> None:
     for entry in entries:
         try:
             isOld = time.time() - entry.stat(follow_symlinks=False).st_mtime > _DAY
+            isFolder = entry.is_dir(follow_symlinks=False)
         except OSError:
             continue
         processId = int(_NAME.fullmatch(entry.name)[1])
-        if isOld and entry.is_dir(follow_symlinks=False) and not _isAlive(processId):
+        if isOld and isFolder and not _isAlive(processId):
             shutil.rmtree(entry.path, ignore_errors=True)
 
 

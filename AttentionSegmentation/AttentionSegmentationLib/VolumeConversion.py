@@ -15,6 +15,11 @@ from AGTraining.imaging.volume import Volume
 _RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
+def nodeName(node: Any) -> str:
+    """What a node is called in names and sentences: its own name, or where it has none its ID."""
+    return node.GetName() or node.GetID() or "volume"
+
+
 def volumeFromNode(volumeNode: Any, parentToWorld: np.ndarray | None = None) -> Volume:
     """The voxels of a scalar volume node, of any scalar type, and where they lie in the world.
 
@@ -25,7 +30,7 @@ def volumeFromNode(volumeNode: Any, parentToWorld: np.ndarray | None = None) -> 
     """
     if volumeNode is None:
         raise InputError("No volume was chosen; choose the CT to segment.")
-    name = volumeNode.GetName() or volumeNode.GetID() or "volume"
+    name = nodeName(volumeNode)
     if not volumeNode.IsA("vtkMRMLScalarVolumeNode"):
         raise InputError(f"{name}: this is a {volumeNode.GetNodeTagName()}, not a volume; choose the CT volume.")
     if volumeNode.IsA("vtkMRMLLabelMapVolumeNode"):
@@ -71,7 +76,7 @@ def worldFromParent(node: Any, contentOf: Callable[[Any], Any] = lambda transfor
         content = contentOf(ancestor)
         if not content.IsLinear():
             raise InputError(
-                f"{node.GetName()}: its transform '{ancestor.GetName()}' is not linear; harden it on the volume "
+                f"{nodeName(node)}: its transform '{ancestor.GetName()}' is not linear; harden it on the volume "
                 "(Data module, right-click on the volume's transform) or remove it, then segment again."
             )
         toParent = vtk.vtkMatrix4x4()

@@ -11,7 +11,7 @@ from .WorkerCommand import WorkerCommand, workerCommand
 from .WorkerError import WorkerError
 from .WorkerLog import WorkerLog
 from .WorkerRequest import WorkerRequest
-from .WorkerSession import WorkerSession
+from .WorkerSession import WorkerSession, startError
 from .WorkerTransport import WorkerTransport
 
 __all__ = ["WorkerClient", "WorkerError"]
@@ -91,21 +91,23 @@ class WorkerClient:
         request: the JSON document without "id". onProgress gets fraction (0 to 1) and stage. Exactly one of the other
         callbacks is called, once: onResult with the worker's "result", onError, or onCancelled. onError may be called
         before this returns.
-        Raises WorkerError "busy" while another request has not ended.
+        Raises WorkerError "busy" while another request has not ended, and TypeError when the request is no JSON.
         """
         self._settle()
         if self._request is not None:
             raise WorkerError("Another run is not finished yet; wait for it or cancel it.", "busy")
         self._requests += 1
         identifier = f"{self._requests}"
-        self._request = WorkerRequest(identifier, dict(request), onProgress, onResult, onError, onCancelled)
+        # Only when it is made: one that cannot be written as JSON must not keep others out.
+        made = WorkerRequest(identifier, dict(request), onProgress, onResult, onError, onCancelled)
+        self._request = made
         session = self._session
         if session is None or not session.transport.isRunning():
             self._start()
         elif session.isReady:
             # It may have been idle for long, and end or be gone in this very moment.
-            self._request.mayRestart = True
-            self._send(session, self._request)
+            made.mayRestart = True
+            self._send(session, made)
         return identifier
 
     def cancel(self) -> None:
@@ -148,21 +150,34 @@ class WorkerClient:
             session.transport.closeInput()
             if not session.transport.waitForEnd(seconds):
                 self._kill(session)
-        self._settle()
+        self._endFormer()
         if request is not None:
             request.onCancelled()
 
     def _start(self) -> None:
-        self._session = None
-        for former in tuple(self._sessions):
-            # What it still holds of the GPU's memory is needed now.
-            former.end()
-        self._settle()
+        """Starts a process for the request; what goes wrong is told to the request, whatever it is."""
+        request = self._request
         try:
-            command = self._commandFactory()
-        except WorkerError as error:
-            self._fail(error)
-            return
+            self._startSession()
+        except BaseException as error:
+            if self._request is not request:
+                # It has ended, and this comes from its own callback.
+                raise
+            session = self._session
+            if session is not None:
+                with suppress(Exception):
+                    self._kill(session)
+                self._forget(session)
+            self._finish(request)
+            if not isinstance(error, Exception):
+                raise
+            request.onError(startError(error))
+
+    def _startSession(self) -> None:
+        self._session = None
+        # What they still hold of the GPU's memory is needed now.
+        self._endFormer()
+        command = self._commandFactory()
         transport = self._transportFactory()
         session = WorkerSession(transport, time.monotonic(), self._log.mark)
         transport.onOutput = _weakly(self._onOutput, session)
@@ -173,12 +188,7 @@ class WorkerClient:
         self._session = session
         self._sessions.append(session)
         self._log.addLine(f"Starting {command.program} {' '.join(command.arguments)}")
-        try:
-            transport.start(command)
-        except BaseException:
-            self._request = self._session = None
-            self._forget(session)
-            raise
+        transport.start(command)
 
     @staticmethod
     def _send(session: WorkerSession, request: WorkerRequest) -> None:
@@ -309,6 +319,13 @@ class WorkerClient:
         if self._session is session:
             self._session = None
         session.end()
+        self._settle()
+
+    def _endFormer(self) -> None:
+        """Ends the processes that were told to end by themselves, or killed, and are still there."""
+        for former in tuple(self._sessions):
+            if former is not self._session:
+                former.end()
         self._settle()
 
     def _settle(self) -> None:

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import slicer
+
 import AGTraining
 
 from .SlicerHost import isSlicerApplication
@@ -75,14 +77,20 @@ def _python() -> str:
                 "The Python that runs this cannot tell where its program lies; start it by its full path.", "start"
             )
         return sys.executable
-    # sys.executable is empty where Slicer did not find it either.
-    program = shutil.which("PythonSlicer")
+    # sys.executable is empty where Slicer did not find it either. Where Slicer was not started by its launcher, its
+    # folder of programs is not on the PATH.
+    program = shutil.which("PythonSlicer") or shutil.which("PythonSlicer", path=_slicerProgramFolder())
     if program is None:
         raise WorkerError(
-            "Slicer's Python (PythonSlicer) is not on the PATH; start Slicer by its own launcher, or install it again.",
+            "Slicer's Python (PythonSlicer) is neither on the PATH nor beside Slicer; start Slicer by its own "
+            "launcher, or install it again.",
             "start",
         )
     return program
+
+
+def _slicerProgramFolder() -> str:
+    return os.path.join(slicer.app.slicerHome, "bin")
 
 
 def workerEnvironment(inherited: Mapping[str, str], packageFolder: Path) -> dict[str, str]:

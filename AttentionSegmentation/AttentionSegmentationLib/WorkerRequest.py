@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from .WorkerError import WorkerError
@@ -30,11 +30,11 @@ class WorkerRequest:
     """Whether it goes to another process when its process ends before it has answered."""
     cancelAt: float | None = None
     """When the worker is ended, unless it has confirmed the cancellation."""
+    line: bytes = field(init=False)
+    """The request as the worker reads it. TypeError when it is made of a document that JSON does not have."""
 
-    @property
-    def line(self) -> bytes:
-        """The request as the worker reads it."""
-        return _line({**self.document, "id": self.id})
+    def __post_init__(self) -> None:
+        self.line = _line({**self.document, "id": self.id})
 
     @property
     def cancelLine(self) -> bytes:

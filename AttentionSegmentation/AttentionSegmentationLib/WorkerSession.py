@@ -2,6 +2,7 @@
 
 import json
 import signal
+import traceback
 from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
@@ -123,6 +124,18 @@ class WorkerSession:
             f"The worker process printed something that is not of its protocol ('{text}') and was ended; {_AGAIN}",
             "protocol",
         )
+
+
+def startError(error: Exception) -> WorkerError:
+    """What went wrong before there was a process."""
+    if isinstance(error, WorkerError):
+        return error
+    reason = " ".join(str(error).split())[:200] or type(error).__name__
+    return WorkerError(
+        f"The worker process could not be started ({reason}); {_AGAIN}",
+        "start",
+        "".join(traceback.format_exception(error)),
+    )
 
 
 def _describe(exitCode: int, crashed: bool) -> str:

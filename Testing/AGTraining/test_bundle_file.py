@@ -128,6 +128,12 @@ def test_missing_file_and_folder_are_refused(tmp_path: Path) -> None:
             read_document(path)
 
 
+def test_file_that_cannot_be_looked_for_is_an_error_with_its_name(tmp_path: Path) -> None:
+    path = tmp_path / ("x" * 300 + ".safetensors")
+    with pytest.raises(BundleError, match=r"x\.safetensors: the model file cannot be read \(File name too long\)"):
+        read_document(path)
+
+
 @pytest.mark.parametrize("metadata", [None, {"format": "pt"}], ids=str)
 def test_safetensors_of_another_program_is_refused(tmp_path: Path, metadata: Any) -> None:
     path = write(tmp_path / "other.safetensors", metadata)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import json
 import os
 import shutil
 import signal
@@ -21,6 +23,7 @@ from AGTraining.imaging.volume import Volume
 from AGTraining.inference.result import SegmentOptions, SegmentResult
 from AGTraining.inference.segment import segment
 from AGTraining.networks import AttentionUNet
+from AGTraining.worker import Worker
 from Testing.AGTraining.inference.synthetic import grid_matrix, patient, threshold_bundle
 from Testing.AGTraining.worker_process import ROOT, WorkerProcess, segment_request
 
@@ -314,11 +317,11 @@ def test_files_are_free_once_a_request_has_ended(
     worker.send(request)
     if end == "cancelled":
         worker.until("progress", id=end, stage="Segmenting")
-        assert "volume.npy" in maps.read_text()
+        assert "volume.npy" in maps.read_text(encoding="utf-8")
         worker.send({"request": "cancel", "id": "c", "target": end})
 
     worker.until(end, id=end)
-    assert "volume.npy" not in maps.read_text()
+    assert "volume.npy" not in maps.read_text(encoding="utf-8")
 
 
 def test_second_request_meanwhile_is_busy_and_the_first_can_be_cancelled(
@@ -458,6 +461,28 @@ def test_worker_without_requests_ends() -> None:
     with WorkerProcess("--idle-seconds", "0.3") as worker:
         assert worker.until("ended")["reason"] == "idle"
         assert worker.process.wait(10) == 0
+
+
+def test_request_that_comes_after_the_decision_to_end_is_not_answered() -> None:
+    """Its sender gives it to another process; a word about it from this one would say that it is worked on."""
+
+    class Ending(Worker):
+        def _end(self, reason: str) -> None:
+            if reason == "idle":
+                self._handle(json.dumps(DESCRIBE).encode())
+                self._emit({"event": "ended", "reason": reason})
+                raise SystemExit
+
+    inside, outside = os.pipe()
+    output = io.StringIO()
+    with os.fdopen(inside, "rb") as requests, os.fdopen(outside, "wb"), pytest.raises(SystemExit):
+        Ending(requests, output, 0.01).serve()
+    start = time.monotonic()
+    while "ended" not in output.getvalue():
+        assert time.monotonic() - start < 10
+        time.sleep(0.01)
+
+    assert [json.loads(line)["event"] for line in output.getvalue().splitlines()] == ["ready", "ended"]
 
 
 def test_worker_is_not_idle_while_it_works() -> None:

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import errno
+import os
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -74,6 +76,23 @@ def test_package_whose_part_is_missing_is_broken(tmp_path: Path, monkeypatch: py
 
     with pytest.raises(PackageError, match=r"part_missing cannot be loaded \(No module named 'part_missing.core'\)"):
         load_packages()
+
+
+def test_package_that_was_installed_after_it_was_missing_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(worker_tasks, "PACKAGES", ("installed_late",))
+    before = tmp_path.stat()
+    with pytest.raises(PackageError, match="installed_late is missing"):
+        load_packages()
+    (tmp_path / "installed_late.py").write_text("")
+    # Python looks into a folder again when its time has changed; a clock may be too coarse for that.
+    os.utime(tmp_path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+    load_packages()
+
+    del sys.modules["installed_late"]
 
 
 def test_no_room_for_a_library_is_a_lack_of_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -173,9 +173,12 @@ def test_missing_extension_is_told_with_the_way_to_it(make, installer):
     assert "install it with the Extensions Manager and restart Slicer" in found.sentence
 
 
-def test_slicer_without_an_extensions_manager_has_no_button_for_it(make, installer):
+def test_without_a_button_for_the_extensions_manager_the_way_is_in_words(make, installer):
     installer.torchExtension = installer.extensionsManager = False
-    assert problem(make()).actionText is None
+    found = problem(make())
+    assert found.actionText is None
+    assert "menu View / Extensions Manager and restart Slicer" in found.sentence
+    assert "download.slicer.org" in found.sentence
 
 
 def test_missing_extension_does_not_matter_when_torch_is_there(make, site, installer):

@@ -1,12 +1,18 @@
 from __future__ import annotations
 
+import errno
 import hashlib
+import http.client
 import http.server
 import json
+import os
+import pwd
 import re
 import shutil
 import socket
+import tempfile
 import threading
+import urllib.error
 from pathlib import Path
 
 import pytest
@@ -25,7 +31,10 @@ CLASSES = [
 
 @pytest.fixture
 def server(tmp_path, tinyBundle):
-    """A web server on this computer with the tiny model as `tiny.safetensors`; gives its address and folder."""
+    """A web server on this computer with the tiny model as `tiny.safetensors`; gives its address and folder.
+
+    Catalogues take https addresses only; the server has no certificate, so `downloadFromServer` asks without.
+    """
     folder = tmp_path / "server"
     folder.mkdir()
     shutil.copy(tinyBundle, folder / "tiny.safetensors")
@@ -40,13 +49,17 @@ def server(tmp_path, tinyBundle):
     httpServer = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     thread = threading.Thread(target=httpServer.serve_forever, args=(0.01,))
     thread.start()
-    yield f"http://127.0.0.1:{httpServer.server_port}", folder
+    yield f"https://127.0.0.1:{httpServer.server_port}", folder
     httpServer.shutdown()
     httpServer.server_close()
     thread.join()
 
 
-def entry(tinyBundle, address="http://127.0.0.1:9", **changes):
+def downloadFromServer(url, path, sha256):
+    return downloadWithSlicer(url.replace("https:", "http:", 1), path, sha256)
+
+
+def entry(tinyBundle, address="https://127.0.0.1:9", **changes):
     """A download of the tiny model."""
     content = tinyBundle.read_bytes()
     return {
@@ -60,7 +73,7 @@ def entry(tinyBundle, address="http://127.0.0.1:9", **changes):
 def make(tmp_path, tinyBundle):
     """A catalogue of these entries; the folder of models is `models ü` below the test's folder."""
 
-    def catalogue(*entries, settings=None, download=None):
+    def catalogue(*entries, settings=None, download=downloadFromServer):
         path = tmp_path / "catalogue" / "catalogue.json"
         path.parent.mkdir(exist_ok=True)
         shutil.copy(tinyBundle, path.parent / "bundled.safetensors")
@@ -134,6 +147,11 @@ BROKEN = [
     ({"file": "../tiny.safetensors"}, "'file' of the model 'tiny' should be a file name without folders"),
     ({"file": "C:\\tiny.safetensors"}, "'file' of the model 'tiny' should be a file name without folders"),
     ({"file": "tiny.exe"}, "'file' of the model 'tiny' should be a file name"),
+    ({"file": "tiny\0.safetensors"}, "'file' of the model 'tiny' should be a file name"),
+    ({"file": "NUL.safetensors"}, "'file' of the model 'tiny' should be a file name"),
+    ({"url": "file:///etc/passwd"}, "'url' of the model 'tiny' should be an address that begins with https://"),
+    ({"url": "http://example.org/tiny"}, "'url' of the model 'tiny' should be an address that begins with https://"),
+    ({"id": "user:/x"}, "'id' of the model 'user:/x' should be lower-case letters and digits"),
     ({"classes": [{"name": "x"}]}, "'classes' of the model 'tiny' should be a list of organs"),
     ({"classes": 3}, "'classes' of the model 'tiny' should be a list of organs"),
     ({"id": "bundled"}, "The model 'bundled' is listed twice"),
@@ -259,6 +277,22 @@ def test_disk_that_fills_up_while_downloading(make, tinyBundle):
     assert files(catalogue) == []
 
 
+@pytest.mark.parametrize(
+    "problem",
+    [ValueError("unknown url type"), urllib.error.URLError("name not known"), http.client.IncompleteRead(b"")],
+    ids=lambda problem: type(problem).__name__,
+)
+def test_whatever_a_download_raises_is_told_with_the_way_by_hand(make, tinyBundle, problem):
+    def download(url, path, sha256):
+        path.write_bytes(b"half")
+        raise problem
+
+    catalogue = make(entry(tinyBundle), download=download)
+    with pytest.raises(BundleError, match=rf"could not be downloaded \({type(problem).__name__}.*fetch https://"):
+        catalogue.install(catalogue.find("tiny"))
+    assert files(catalogue) == []
+
+
 def test_server_that_never_answers_is_given_up(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "_SECONDS_WITHOUT_ANSWER", 0.3)
     with socket.create_server(("127.0.0.1", 0)) as silent:
@@ -337,6 +371,62 @@ def test_users_file_that_vanished_is_told_and_comes_back(make, tinyBundle, tmp_p
     assert catalogue.find(model.id) == model
 
 
+@pytest.fixture
+def unreachable(monkeypatch):
+    """Makes all below a folder unreachable, as a network drive that is gone; tests may run as root, who may all."""
+
+    def make(folder, error):
+        original = Path.stat
+
+        def stat(path, **arguments):
+            if folder in path.parents:
+                raise OSError(error, os.strerror(error), str(path))
+            return original(path, **arguments)
+
+        monkeypatch.setattr(Path, "stat", stat)
+
+    return make
+
+
+@pytest.mark.parametrize("error", [errno.EACCES, errno.ESTALE, errno.EIO], ids=os.strerror)
+def test_users_model_that_cannot_be_reached_leaves_the_others(make, tinyBundle, tmp_path, unreachable, error):
+    path = tmp_path / "drive" / "mine.safetensors"
+    path.parent.mkdir()
+    shutil.copy(tinyBundle, path)
+    catalogue = make(BUNDLED)
+    model = catalogue.addFromFile(path)
+    unreachable(path.parent, error)
+    assert [model.id for model in catalogue.models()] == ["bundled"]
+    assert catalogue.problems() == (f"{path}: the model file cannot be read ({os.strerror(error)}).",)
+    assert not catalogue.isInstalled(model)
+    with pytest.raises(BundleError, match="is gone; choose another model"):
+        catalogue.install(model)
+
+
+def test_users_model_with_a_name_that_is_too_long_leaves_the_others(make, tmp_path):
+    settings = MemorySettings()
+    settings.set("modelFiles", json.dumps([str(tmp_path / ("x" * 300 + ".safetensors"))]))
+    catalogue = make(BUNDLED, settings=settings)
+    assert [model.id for model in catalogue.models()] == ["bundled"]
+    assert "File name too long" in catalogue.problems()[0]
+
+
+def test_models_folder_that_cannot_be_reached_shows_downloads_as_not_installed(make, tinyBundle, unreachable):
+    catalogue = make(BUNDLED, entry(tinyBundle))
+    catalogue.cacheFolder.mkdir()
+    shutil.copy(tinyBundle, catalogue.cacheFolder / "tiny.safetensors")
+    unreachable(catalogue.cacheFolder, errno.EACCES)
+    assert [(model.id, catalogue.isInstalled(model)) for model in catalogue.models()] == [
+        ("bundled", True),
+        ("tiny", False),
+    ]
+
+
+def test_file_of_an_unknown_account_is_refused(make):
+    with pytest.raises(BundleError, match="no such model file"):
+        make(BUNDLED).addFromFile("~nobody-of-this-name/x.safetensors")
+
+
 @pytest.mark.parametrize("text", ["{", "3", '{"a": 1}', "[3]"])
 def test_settings_of_another_program_are_no_models(make, text):
     settings = MemorySettings()
@@ -412,6 +502,16 @@ def test_default_folder_is_the_users_own_and_is_not_made(monkeypatch, tmp_path, 
     assert tmp_path / "data" in folder.parents
     assert folder.parts[-2:] == ("AttentionSegmentation", "Models")
     assert not folder.exists()
+
+
+def test_account_without_a_home_gets_a_temporary_folder(monkeypatch):
+    def getpwuid(uid):
+        raise KeyError(uid)
+
+    monkeypatch.setattr(pwd, "getpwuid", getpwuid)
+    for variable in ("HOME", "XDG_DATA_HOME"):
+        monkeypatch.delenv(variable, raising=False)
+    assert Path(tempfile.gettempdir()) in defaultCacheFolder().parents
 
 
 def test_nothing_is_written_by_looking(make, tinyBundle):

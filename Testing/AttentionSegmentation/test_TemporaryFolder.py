@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import stat
@@ -88,6 +89,17 @@ def test_parent_that_does_not_exist_is_named_with_advice(parent, monkeypatch):
 def test_too_little_room_is_told_before_anything_is_written(parent):
     with pytest.raises(WorkerError, match=r"1000000000000 MB are needed") as caught:
         temporaryFolder(neededBytes=10**18)
+    assert caught.value.code == "disk"
+    assert list(parent.iterdir()) == []
+
+
+def test_disk_that_does_not_tell_its_room_is_a_sentence(parent, monkeypatch):
+    def fail(path):
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(shutil, "disk_usage", fail)
+    with pytest.raises(WorkerError, match=r"no folder can be used there \(Input/output error\)") as caught:
+        temporaryFolder(neededBytes=1)
     assert caught.value.code == "disk"
     assert list(parent.iterdir()) == []
 

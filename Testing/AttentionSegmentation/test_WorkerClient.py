@@ -112,6 +112,16 @@ def test_second_request_meanwhile_is_refused_and_the_first_goes_on(makeClient):
     assert client.state == "busy"
 
 
+def test_request_that_is_no_json_leaves_the_client_free(makeClient):
+    client = makeClient(POLITE)
+    record = Record()
+    with pytest.raises(TypeError):
+        client.submit({"request": "echo", "organs": {"spleen"}}, *record.callbacks)
+    assert not client.isBusy
+    assert record.ends == (0, 0, 0)
+    assert run(client).ends == (1, 0, 0)
+
+
 def test_callback_may_submit_and_wait_for_the_next_request(makeClient):
     client = makeClient(POLITE)
     inner: list[Record] = []
@@ -139,6 +149,19 @@ def test_cancellation_before_the_worker_is_ready_is_immediate(makeClient):
     client.cancel()
     assert record.ends == (0, 0, 1)
     assert run(client).ends == (1, 0, 0)
+
+
+def test_no_progress_is_told_after_the_cancellation(makeClient):
+    client = makeClient(
+        'ready()\nfor request in requests():\n    if request["request"] == "cancel":\n'
+        '        say("progress", id=request["target"], fraction=0.9, stage="Late")\n'
+        '        say("cancelled", id=request["target"])\n'
+    )
+    record = start(client)
+    client.cancel()
+    assert client.wait(5)
+    assert record.ends == (0, 0, 1)
+    assert record.progress == []
 
 
 def test_result_that_crosses_a_cancellation_counts_as_cancelled(makeClient):
@@ -250,6 +273,49 @@ def test_command_that_cannot_be_made_is_told_to_the_request(makeClient):
     assert (error.code, str(error)) == ("start", "PythonSlicer is missing.")
 
 
+@pytest.mark.parametrize("part", ["command", "transport", "start"])
+def test_unforeseen_error_at_the_start_is_told_and_the_client_is_free(makeClient, monkeypatch, part):
+    client = makeClient(POLITE)
+
+    def fail(*arguments):
+        raise OSError("no more handles")
+
+    with monkeypatch.context() as broken:
+        if part == "command":
+            broken.setattr(client, "_commandFactory", fail)
+        elif part == "transport":
+            broken.setattr(client, "_transportFactory", fail)
+        else:
+            transport = client._transportFactory()
+            broken.setattr(transport, "start", fail)
+            broken.setattr(client, "_transportFactory", lambda: transport)
+        record = run(client)
+    (error,) = record.errors
+    assert error.code == "start"
+    assert "no more handles" in str(error)
+    assert "Traceback" in error.details
+    assert (client.isBusy, client.state) == (False, "stopped")
+    assert run(client).ends == (1, 0, 0)
+
+
+def test_error_of_a_callback_at_the_start_comes_out_and_the_client_is_free(makeClient):
+    client = makeClient(POLITE)
+    command = client._commandFactory
+
+    def failToStart():
+        raise WorkerError("PythonSlicer is missing.", "start")
+
+    def failToListen(error):
+        client._commandFactory = command
+        raise ValueError("the panel is gone")
+
+    client._commandFactory = failToStart
+    onProgress, onResult, _, onCancelled = Record().callbacks
+    with pytest.raises(ValueError, match="the panel is gone"):
+        client.submit({"request": "echo"}, onProgress, onResult, failToListen, onCancelled)
+    assert run(client).ends == (1, 0, 0)
+
+
 @pytest.mark.parametrize("launcher", [False, True])
 def test_hang_at_start_ends_in_a_sentence(makeClient, launcher):
     client = makeClient(
@@ -313,6 +379,20 @@ def test_after_a_broken_package_the_next_request_has_a_fresh_process(makeClient)
     assert str(first) != str(second)
 
 
+def test_process_that_should_have_ended_is_gone_before_the_next_one_starts(makeClient):
+    """It may still hold the GPU's memory, for want of which it was dismissed."""
+    client = makeClient(
+        'ready()\nfirst = next(requests())\nsay("error", id=first["id"], code="memory", message=str(os.getpid()),'
+        ' traceback="")\ntime.sleep(600)\n'
+    )
+    first = int(str(run(client).errors[0]))
+    assert not isGone(first)
+    second = Record()
+    client.submit({"request": "echo"}, *second.callbacks)
+    assert isGone(first)
+    assert client.wait(20)
+
+
 def test_events_about_other_requests_are_passed_over(makeClient):
     client = makeClient(
         'ready()\nid = next(requests())["id"]\nsay("result", id="0", result={"stale": True})\n'
@@ -370,6 +450,17 @@ def test_shutdown_kills_a_worker_that_does_not_go(makeClient):
     client.shutdown(seconds=0.3)
     assert time.monotonic() - began < 1.5
     assert record.ends == (0, 0, 1)
+    waitUntil(lambda: isGone(process), seconds=1.0)
+
+
+def test_shutdown_ends_also_a_process_that_should_have_ended_by_itself(makeClient):
+    client = makeClient(
+        'ready()\nfirst = next(requests())\nsay("error", id=first["id"], code="memory", message=str(os.getpid()),'
+        ' traceback="")\ntime.sleep(600)\n',
+        launcher=True,
+    )
+    process = int(str(run(client).errors[0]))
+    client.shutdown()
     waitUntil(lambda: isGone(process), seconds=1.0)
 
 

@@ -45,8 +45,18 @@ def test_slicer_runs_its_own_python(monkeypatch, tmp_path):
     assert Path(workerCommand().program) == launcher
 
 
-def test_slicer_without_its_python_on_the_path_says_so(monkeypatch, tmp_path):
-    monkeypatch.setattr(slicer, "app", SimpleNamespace(), raising=False)
+def test_python_beside_slicer_is_found_where_the_path_lacks_it(monkeypatch, tmp_path):
+    folder = tmp_path / "Slicer 5.12" / "bin"
+    folder.mkdir(parents=True)
+    launcher = folder / ("PythonSlicer.exe" if os.name == "nt" else "PythonSlicer")
+    launcher.touch(mode=0o755)
+    monkeypatch.setattr(slicer, "app", SimpleNamespace(slicerHome=str(folder.parent)), raising=False)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert Path(workerCommand().program) == launcher
+
+
+def test_slicer_without_its_python_says_so(monkeypatch, tmp_path):
+    monkeypatch.setattr(slicer, "app", SimpleNamespace(slicerHome=str(tmp_path / "Slicer")), raising=False)
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(WorkerError, match="PythonSlicer") as caught:
         workerCommand()

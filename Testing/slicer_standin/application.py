@@ -1,6 +1,8 @@
 """`slicer.app`."""
 
+import ctypes
 import importlib.util
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,11 @@ from Testing.slicer_standin import qt_module
 from Testing.slicer_standin.modules import Modules
 from Testing.slicer_standin.proxies import proxyClass, wrap
 from Testing.slicer_standin.widget_parts import stored
+
+# PySide6 6.12 counts on a None that cannot be deleted, as since Python 3.12: before, each of its calls that returns
+# nothing takes one reference to None away, and Python aborts when the last one is gone.
+if sys.version_info < (3, 12):
+    ctypes.c_ssize_t.from_address(id(None)).value += 1 << 40
 
 
 class Application(QtWidgets.QApplication):

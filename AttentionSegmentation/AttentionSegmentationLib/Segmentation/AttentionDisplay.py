@@ -1,7 +1,6 @@
 """Attention maps over the CT in the slice views, and back."""
 
-import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -9,10 +8,13 @@ import slicer
 import vtk
 
 from ..VolumeConversion import worldFromParent
-from .AttentionNodes import MAP_ATTRIBUTE, VOLUME_ROLE
+from .AttentionNodes import ATTENTION_THRESHOLD, MAP_ATTRIBUTE, VOLUME_ROLE
 
-# On a slice view's composite node: what it showed before the overlay, as JSON. Saved with the scene as the overlay is.
-_BEFORE_ATTRIBUTE = "AttentionSegmentation.viewBeforeOverlay"
+# On a slice view's composite node: what it showed before the overlay. Saved with the scene as the overlay is; volumes
+# are node references because IDs change when a scene is added to another.
+_BACKGROUND_ROLE = "AttentionSegmentation.backgroundBeforeOverlay"
+_FOREGROUND_ROLE = "AttentionSegmentation.foregroundBeforeOverlay"
+_OPACITY_ATTRIBUTE = "AttentionSegmentation.opacityBeforeOverlay"
 
 
 def showOverlay(attentionNode: Any, opacity: float = 0.5) -> None:
@@ -22,18 +24,11 @@ def showOverlay(attentionNode: Any, opacity: float = 0.5) -> None:
     """
     volumeNode = attentionNode.GetNodeReference(VOLUME_ROLE)
     for view in _compositeNodes(attentionNode.GetScene()):
-        if not _showsOverlay(view):
-            view.SetAttribute(
-                _BEFORE_ATTRIBUTE,
-                json.dumps(
-                    {
-                        "background": view.GetBackgroundVolumeID(),
-                        "foreground": view.GetForegroundVolumeID(),
-                        "opacity": view.GetForegroundOpacity(),
-                    }
-                ),
-            )
         wasModified = view.StartModify()
+        if not _showsOverlay(view):
+            view.SetNodeReferenceID(_BACKGROUND_ROLE, view.GetBackgroundVolumeID())
+            view.SetNodeReferenceID(_FOREGROUND_ROLE, view.GetForegroundVolumeID())
+            view.SetAttribute(_OPACITY_ATTRIBUTE, str(view.GetForegroundOpacity()))
         if volumeNode is not None:
             view.SetBackgroundVolumeID(volumeNode.GetID())
         view.SetForegroundVolumeID(attentionNode.GetID())
@@ -49,24 +44,36 @@ def hideOverlay(scene: Any = None) -> None:
     scene = scene or slicer.mrmlScene
     for view in _compositeNodes(scene):
         if _showsOverlay(view):
-            before = json.loads(view.GetAttribute(_BEFORE_ATTRIBUTE) or "{}")
             wasModified = view.StartModify()
             # Nodes that are gone meanwhile cannot come back.
-            view.SetForegroundVolumeID(_existing(scene, before.get("foreground")))
-            view.SetForegroundOpacity(before.get("opacity", 0.0))
-            background = _existing(scene, before.get("background"))
+            foreground, background = (view.GetNodeReference(role) for role in (_FOREGROUND_ROLE, _BACKGROUND_ROLE))
+            view.SetForegroundVolumeID(None if foreground is None else foreground.GetID())
+            view.SetForegroundOpacity(float(view.GetAttribute(_OPACITY_ATTRIBUTE) or 0.0))
             if background is not None:
-                view.SetBackgroundVolumeID(background)
+                view.SetBackgroundVolumeID(background.GetID())
             view.EndModify(wasModified)
-        view.RemoveAttribute(_BEFORE_ATTRIBUTE)
+        _forgetBefore(view)
     for node in slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode", scene):
-        if _isAttention(node):
+        if isAttentionMap(node):
             showLegend(node, False)
+
+
+def isAttentionMap(node: Any) -> bool:
+    """Whether a node is an attention map of this module's."""
+    return node.GetAttribute(MAP_ATTRIBUTE) is not None
 
 
 def isOverlayShown(scene: Any = None) -> bool:
     """Whether a slice view shows an attention map on top. scene: None is the application's."""
-    return any(_showsOverlay(view) for view in _compositeNodes(scene or slicer.mrmlScene))
+    return bool(_shownIDs(scene or slicer.mrmlScene))
+
+
+def shownMap(attentionNodes: Mapping[str, Any]) -> str | None:
+    """The name of that of the maps, given by name, which lies on top in a slice view; None when none of them does."""
+    for name, node in attentionNodes.items():
+        if node.GetScene() is not None and node.GetID() in _shownIDs(node.GetScene()):
+            return name
+    return None
 
 
 def showLegend(attentionNode: Any, visible: bool) -> None:
@@ -85,18 +92,26 @@ def showLegend(attentionNode: Any, visible: bool) -> None:
 
 
 def setThreshold(attentionNodes: Iterable[Any], value: float) -> None:
-    """Makes coefficients below the value, in [0, 1], transparent."""
+    """Makes coefficients below the value, in [0, 1], transparent. Maps that were removed are passed over."""
     for node in attentionNodes:
-        node.GetDisplayNode().SetThreshold(value, 1.0)
+        display = node.GetDisplayNode()
+        if display is not None:
+            display.SetThreshold(value, 1.0)
 
 
 def threshold(attentionNode: Any) -> float:
     """From which coefficient on the map is shown."""
-    return float(attentionNode.GetDisplayNode().GetLowerThreshold())
+    display = attentionNode.GetDisplayNode()
+    return ATTENTION_THRESHOLD if display is None else float(display.GetLowerThreshold())
 
 
-def jumpToMaximum(attentionNode: Any) -> tuple[float, float, float]:
-    """Moves all slice views to the map's largest coefficient; returns where that is, in RAS mm of the world."""
+def jumpToMaximum(attentionNode: Any) -> tuple[float, float, float] | None:
+    """Moves all slice views to the map's largest coefficient; returns where that is, in RAS mm of the world.
+
+    None, and nothing moves, when the map was removed from the scene.
+    """
+    if attentionNode.GetScene() is None:
+        return None
     array = slicer.util.arrayFromVolume(attentionNode)
     k, j, i = np.unravel_index(int(array.argmax()), array.shape)
     ijkToRAS = vtk.vtkMatrix4x4()
@@ -115,12 +130,15 @@ def _compositeNodes(scene: Any) -> list[Any]:
 
 def _showsOverlay(view: Any) -> bool:
     node = view.GetScene().GetNodeByID(view.GetForegroundVolumeID() or "")
-    return node is not None and _isAttention(node)
+    return node is not None and isAttentionMap(node)
 
 
-def _isAttention(node: Any) -> bool:
-    return node.GetAttribute(MAP_ATTRIBUTE) is not None
+def _shownIDs(scene: Any) -> set[str]:
+    """The IDs of the attention maps that lie on top in slice views."""
+    return {view.GetForegroundVolumeID() for view in _compositeNodes(scene) if _showsOverlay(view)}
 
 
-def _existing(scene: Any, nodeID: str | None) -> str | None:
-    return nodeID if nodeID and scene.GetNodeByID(nodeID) is not None else None
+def _forgetBefore(view: Any) -> None:
+    for role in (_BACKGROUND_ROLE, _FOREGROUND_ROLE):
+        view.RemoveNodeReferenceIDs(role)
+    view.RemoveAttribute(_OPACITY_ATTRIBUTE)

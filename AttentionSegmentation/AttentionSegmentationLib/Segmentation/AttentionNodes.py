@@ -8,7 +8,7 @@ import slicer
 
 from AGTraining.imaging.volume import Volume
 
-from ..VolumeConversion import addVolumeNode
+from ..VolumeConversion import addVolumeNode, nodeName
 
 # Where a map has no structure of its own to choose a threshold by.
 ATTENTION_THRESHOLD = 0.5
@@ -39,7 +39,7 @@ def addAttentionNode(scene: Any, volumeNode: Any, mapName: str, volume: Volume) 
 
     Its matrix undoes that transform, so that the map stays on the CT when the transform is changed.
     """
-    name = f"{volumeNode.GetName()} attention {mapName}"
+    name = f"{nodeName(volumeNode)} attention {mapName}"
     node = addVolumeNode(scene, volume, name, volumeNode.GetParentTransformNode())
     node.SetAttribute(MAP_ATTRIBUTE, mapName)
     node.SetNodeReferenceID(VOLUME_ROLE, volumeNode.GetID())
@@ -60,8 +60,12 @@ def defaultThreshold(coefficients: np.ndarray) -> float:
     Otsu's threshold, raised where more than a tenth of the map would be shown. Each gate has a range of its own: in
     the model for abdominal CT some are near 0 away from the organs, and one (level 4, sub-gate 2) near 0.7. In four
     scans, the threshold of a level was 0.25 to 0.64 and left 92 to 100 % of the pancreas under the overlay.
+    Coefficients that are not finite do not count.
     """
     values = np.asarray(coefficients, dtype=np.float32).ravel()
+    values = values[np.isfinite(values)]
+    if values.size == 0:
+        return ATTENTION_THRESHOLD
     low, high = float(values.min()), float(values.max())
     if high - low < 0.05:
         return ATTENTION_THRESHOLD

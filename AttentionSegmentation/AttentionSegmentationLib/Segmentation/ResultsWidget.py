@@ -27,6 +27,7 @@ class ResultsWidget:
         self._connections.connect(ui.segmentEditorButton, "clicked()", self._onSegmentEditor)
         self._connections.connect(ui.dicomHintLabel, "linkActivated(QString)", self._onLink)
         self._segmentationNode: Any = None
+        self._shown: Any = None
         self.show(None, ())
 
     @property
@@ -35,10 +36,16 @@ class ResultsWidget:
         return self._segmentationNode
 
     def show(self, segmentationNode: Any, messages: Iterable[str]) -> None:
-        """Shows a result; None shows that there is none."""
+        """Shows a result as it is now; None shows that there is none. Touches nothing that is shown already."""
         ui = self._ui
-        self._segmentationNode = segmentationNode
         tableNode = tableNodeOf(segmentationNode)
+        messages = tuple(messages)
+        # A later run may have replaced the contents of the same nodes.
+        state = (segmentationNode, tableNode, None if tableNode is None else tableNode.GetTable().GetMTime(), messages)
+        if state == self._shown:
+            return
+        self._shown = state
+        self._segmentationNode = segmentationNode
         self._fillTable(tableNode)
         self._messages.show(Notice(message) for message in messages)
         found = segmentationNode is not None
@@ -51,7 +58,7 @@ class ResultsWidget:
 
     def cleanup(self) -> None:
         """Lets go of the nodes and takes the connections back."""
-        self._segmentationNode = None
+        self._segmentationNode = self._shown = None
         self._ui.show3DButton.setSegmentationNode(None)
         self._messages.cleanup()
         self._connections.disconnectAll()

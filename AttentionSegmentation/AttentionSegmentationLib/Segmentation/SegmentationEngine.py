@@ -1,6 +1,7 @@
 """What computes a segmentation: this very process, or the worker."""
 
 import time
+import traceback
 from collections import deque
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -14,7 +15,7 @@ from AGTraining.inference.result import SegmentResult
 
 from ..TemporaryFolder import TemporaryFolder, temporaryFolder
 from ..WorkerError import WorkerError
-from .ProcessingOptions import ProcessingOptions
+from .ProcessingOptions import ProcessingOptions, absoluteModelPath
 
 if TYPE_CHECKING:
     from AGTraining.bundle import Bundle
@@ -27,12 +28,13 @@ _ERROR_CLASSES = {kind.code: kind for kind in (InputError, BundleError, DeviceEr
 class EngineCallbacks:
     """What an engine calls while it computes; one of the last three at the end, once.
 
-    onProgress: fraction in [0, 1] and the name of the stage. isCancelled: asked often; True is as good as `cancel()`.
+    onProgress: fraction in [0, 1] and the name of the stage. onError: gets an AGTrainingError, or what nobody foresaw.
+    isCancelled: asked often; True is as good as `cancel()`.
     """
 
     onProgress: Callable[[float, str], None]
     onResult: Callable[[SegmentResult], None]
-    onError: Callable[[AGTrainingError], None]
+    onError: Callable[[Exception], None]
     onCancelled: Callable[[], None]
     isCancelled: Callable[[], bool] = lambda: False
 
@@ -128,7 +130,7 @@ class InProcessEngine:
 
     def _compute(self, volume: Volume, options: ProcessingOptions, callbacks: EngineCallbacks) -> SegmentResult:
         try:
-            bundle = self.loadBundle(options.modelPath)
+            bundle = self.loadBundle(absoluteModelPath(options.modelPath))
             segment = self._segment
             if segment is None:
                 from AGTraining.inference.segment import segment
@@ -156,6 +158,8 @@ class WorkerEngine:
     def __init__(self, client: Any = None) -> None:
         self._client = client
         self._run: _WorkerRun | None = None
+        # Begins when the worker is free: it is still describing, or has not confirmed yet that a run was cancelled.
+        self._waiting: _WorkerRun | None = None
         self._isDescribing = False
 
     @property
@@ -177,17 +181,17 @@ class WorkerEngine:
 
         modelPath: the model for whose tiles the memory is judged ("largest_tile"); None judges it for none.
         A segmentation that is started meanwhile begins when the answer is there. onError is called too when a
-        shutdown came between. Raises WorkerError "busy" while something else is under way.
+        shutdown came between. Raises WorkerError "busy" while something else is under way, and InputError for what is
+        no path.
         """
 
         def answered(callback: Callable[[], None]) -> None:
             self._isDescribing = False
             try:
-                callback()
+                # Before the callback, which may ask again.
+                self._submitWaiting()
             finally:
-                # A segmentation that was put off.
-                if self._run is not None and not self._run.isSubmitted:
-                    self._submit(self._run)
+                callback()
 
         def onCancelled() -> None:
             answered(lambda: onError(Cancelled("The worker was stopped before it could name its devices.")))
@@ -195,23 +199,31 @@ class WorkerEngine:
         client = self.client
         if client.isBusy:
             raise WorkerError("The worker is busy; ask again when it is done.", "busy")
+        request = {"request": "describe", "model": _modelText(modelPath)}
         # Before, because an error may come back at once.
         self._isDescribing = True
-        client.submit(
-            {"request": "describe", "model": _modelText(modelPath)},
-            lambda _fraction, _stage: None,
-            lambda document: answered(lambda: onResult(document)),
-            lambda error: answered(lambda: onError(error)),
-            onCancelled,
-        )
+        try:
+            client.submit(
+                request,
+                lambda _fraction, _stage: None,
+                lambda document: answered(lambda: onResult(document)),
+                lambda error: answered(lambda: onError(error)),
+                onCancelled,
+            )
+        except BaseException:
+            self._isDescribing = False
+            raise
 
     def start(self, volume: Volume, options: ProcessingOptions, callbacks: EngineCallbacks) -> None:
-        """Hands the volume to the worker, which is started when needed.
+        """Hands the volume to the worker, which is started when needed. While it describes, or has a run to end that
+        was cancelled, it gets the volume afterwards.
 
         Raises InputError for invalid options, AGTrainingError with code "disk" when the voxels cannot be handed over,
         and WorkerError "busy" while something else is under way.
         """
         segmentOptions = asdict(options.segmentOptions())
+        if self._waiting is not None or (self._run is not None and not self._run.isCancelling):
+            raise WorkerError("Another run is not finished yet; wait for it or cancel it.", "busy")
         # The voxels, the label map and as much again for attention maps on their coarser grids.
         folder = temporaryFolder(volume.array.nbytes + 2 * volume.array.size)
         try:
@@ -224,8 +236,8 @@ class WorkerEngine:
                 "options": segmentOptions,
             }
             run = _WorkerRun(callbacks, folder, request)
-            if self._isDescribing and self._run is None:
-                self._run = run
+            if self._isDescribing or self._run is not None:
+                self._waiting = run
             else:
                 self._submit(run)
         except BaseException:
@@ -234,32 +246,30 @@ class WorkerEngine:
 
     def cancel(self) -> None:
         """Asks the worker to end; where it does not within a second, its process is ended."""
-        run = self._run
-        if run is None:
-            return
-        if run.isSubmitted:
+        waiting, self._waiting = self._waiting, None
+        if waiting is not None:
+            waiting.folder.remove()
+            waiting.callbacks.onCancelled()
+        elif self._run is not None:
+            self._run.isCancelling = True
             self.client.cancel()
-        else:
-            self._end(run, run.callbacks.onCancelled)
 
     def wait(self, seconds: float | None = None) -> None:
         """Lets the worker's messages in until nothing is being computed, at most for that many seconds."""
         end = None if seconds is None else time.monotonic() + seconds
-        while (run := self._run) is not None and (end is None or time.monotonic() < end):
+        while (run := self._waiting or self._run) is not None and (end is None or time.monotonic() < end):
             self._cancelOnRequest(run)
             self.client.wait(_POLL_SECONDS)
 
     def shutdown(self) -> None:
         """Ends the worker's process. What was being computed counts as cancelled."""
-        run = self._run
-        if run is not None and not run.isSubmitted:
-            self._end(run, run.callbacks.onCancelled)
+        if self._waiting is not None:
+            self.cancel()
         if self._client is not None:
             self._client.shutdown()
 
     def _submit(self, run: "_WorkerRun") -> None:
-        before, self._run = self._run, run
-        run.isSubmitted = True
+        self._run = run
         try:
             self.client.submit(
                 run.request,
@@ -269,8 +279,23 @@ class WorkerEngine:
                 lambda: self._end(run, run.callbacks.onCancelled),
             )
         except BaseException:
-            self._run = before if before is not run else None
+            if self._run is run:
+                self._run = None
             raise
+
+    def _submitWaiting(self) -> None:
+        run, self._waiting = self._waiting, None
+        if run is None:
+            return
+        try:
+            self._submit(run)
+        except Exception as error:
+            if run.hasEnded:
+                # It comes from its own callback.
+                raise
+            run.hasEnded = True
+            run.folder.remove()
+            run.callbacks.onError(error)
 
     def _onProgress(self, run: "_WorkerRun", fraction: float, stage: str) -> None:
         self._cancelOnRequest(run)
@@ -279,14 +304,13 @@ class WorkerEngine:
 
     def _cancelOnRequest(self, run: "_WorkerRun") -> None:
         if not run.isCancelling and run.callbacks.isCancelled():
-            run.isCancelling = True
             self.cancel()
 
     def _onResult(self, run: "_WorkerRun", document: Any) -> None:
         try:
             result = load_result(document, run.folder.path)
-        except AGTrainingError as error:
-            failure = error
+        except Exception as error:
+            failure = _noRoom(error) if isinstance(error, MemoryError) else error
             self._end(run, lambda: run.callbacks.onError(failure))
         else:
             self._end(run, lambda: run.callbacks.onResult(result))
@@ -295,8 +319,12 @@ class WorkerEngine:
         """Calls back. By then the engine is free for the next one, and the run's files are gone."""
         if self._run is run:
             self._run = None
+            run.hasEnded = True
             run.folder.remove()
-            callback()
+            try:
+                self._submitWaiting()
+            finally:
+                callback()
 
 
 @dataclass(eq=False)
@@ -306,12 +334,21 @@ class _WorkerRun:
     callbacks: EngineCallbacks
     folder: TemporaryFolder
     request: dict[str, Any]
-    isSubmitted: bool = False
+    hasEnded: bool = False
     isCancelling: bool = False
 
 
 def _modelText(path: str | Path | None) -> str | None:
-    return None if path is None else str(Path(path).expanduser().absolute())
+    absolute = absoluteModelPath(path)
+    return None if absolute is None else str(absolute)
+
+
+def _noRoom(error: MemoryError) -> WorkerError:
+    return WorkerError(
+        "There is not enough memory to take over the result; close other programs, or ask for no attention maps.",
+        "memory",
+        "".join(traceback.format_exception(error)),
+    )
 
 
 def _ofItsClass(error: AGTrainingError) -> AGTrainingError:

@@ -24,6 +24,19 @@ class UnexpectedError(AGTrainingError):
     code = "internal"
 
 
+def errorForUsers(name: str, error: Exception) -> AGTrainingError:
+    """The error itself when its text is for users, else a sentence about it; name: that of the volume."""
+    if isinstance(error, AGTrainingError):
+        return error
+    logging.error("%s: unexpected error", name, exc_info=error)
+    unexpected = UnexpectedError(
+        f"{name}: something unexpected went wrong ({type(error).__name__}: {error}); the scene is as it was. "
+        "Please report it with the log."
+    )
+    unexpected.__cause__ = error
+    return unexpected
+
+
 class VolumeFrames(Protocol):
     """The images that are segmented: a volume, or those of a sequence."""
 
@@ -144,10 +157,9 @@ class SegmentationJob:
     def _onResult(self, result: SegmentResult) -> None:
         if not self._isRunning:
             return
-        if self._isCancelled():
-            self._onCancelled()
-            return
         try:
+            if self._isCancelled():
+                raise Cancelled
             self._collector.add(self._index, result)
             if self._index + 1 < self._frames.count:
                 self._startImage(self._index + 1)
@@ -176,18 +188,7 @@ class SegmentationJob:
             if self._callbacks.onCancelled is not None:
                 self._callbacks.onCancelled()
         elif self._callbacks.onError is not None:
-            self._callbacks.onError(self._forUsers(self.error))
-
-    def _forUsers(self, error: Exception) -> AGTrainingError:
-        if isinstance(error, AGTrainingError):
-            return error
-        logging.error("%s: unexpected error", self._name, exc_info=error)
-        unexpected = UnexpectedError(
-            f"{self._name}: something unexpected went wrong ({type(error).__name__}: {error}); the scene is as it was. "
-            "Please report it with the log."
-        )
-        unexpected.__cause__ = error
-        return unexpected
+            self._callbacks.onError(errorForUsers(self._name, self.error))
 
     def _endWith(self, ending: AGTrainingError) -> None:
         if self._isRunning and self._ending is None:

@@ -15,7 +15,7 @@ from .ResultNodes import ResultNodes, addResultNodes
 from .SegmentationEngine import SegmentationEngine, WorkerEngine
 from .SegmentationJob import JobCallbacks, SegmentationJob
 from .SequenceFrames import Frames, SequenceFrames, SingleVolume, framesOf
-from .SequenceResults import SequenceResults, sequenceShownBy
+from .SequenceResults import SequenceResults, requireNoSequence, sequenceShownBy
 
 _SECONDS_TO_CANCEL = 1.0
 
@@ -157,8 +157,8 @@ class _VolumeCollector:
 
     def addToScene(self) -> ProcessingResult:
         output, messages = _stillThere(self._output)
-        messages = (*self._frames.messages, *messages, *self._result.messages)
         nodes = addResultNodes(self._frames.volumeNode, self._result, output)
+        messages = (*self._frames.messages, *messages, *nodes.remarks, *self._result.messages)
         return ProcessingResult(**vars(nodes), messages=messages, segmentResult=self._result)
 
 
@@ -175,7 +175,7 @@ class _SequenceCollector:
     def addToScene(self) -> ProcessingResult:
         output, messages = _stillThere(self._output)
         nodes = self._results.addToScene(output)
-        messages = (*messages, *self._results.messages)
+        messages = (*messages, *nodes.remarks, *self._results.messages)
         return ProcessingResult(**vars(nodes), messages=messages, segmentResult=self._results.selectedResult)
 
 
@@ -189,6 +189,8 @@ def _requireUsable(segmentationNode: Any, frames: SingleVolume | SequenceFrames)
         raise InputError(f"{name}: the output segmentation is not in the volume's scene; choose another or a new one.")
     if isinstance(frames, SequenceFrames):
         sequenceShownBy(segmentationNode, frames)
+    else:
+        requireNoSequence(segmentationNode)
 
 
 def _stillThere(segmentationNode: Any) -> tuple[Any, tuple[str, ...]]:

@@ -13,6 +13,7 @@ from ..LogWidget import LogWidget
 from ..NoticeWidget import Notice, NoticeWidget
 from ..RunWidget import RunWidget
 from .ProcessingOptions import ProcessingOptions
+from .SegmentationJob import errorForUsers
 from .SegmentationNodes import hasContent
 
 _SHOW_LOG = "showLog"
@@ -86,8 +87,8 @@ class SegmentationRunWidget:
             self._log.clear()
         self._log.append(f"Segmenting {request.volumeNode.GetName()}: {request.options}")
         self._run.start("Starting")
-        self._onChanged()
         try:
+            self._onChanged()
             job = self._logic.process(
                 request.volumeNode,
                 request.options,
@@ -99,8 +100,9 @@ class SegmentationRunWidget:
                 onError=self._failed,
                 onCancelled=self._cancelled,
             )
-        except AGTrainingError as error:
-            self._failed(error)
+        except Exception as error:
+            # Whatever it was: there has to be an end, or the panel runs for ever.
+            self._failed(errorForUsers(request.volumeNode.GetName(), error))
         else:
             # It may have ended already.
             self._job = job if job.isRunning else None

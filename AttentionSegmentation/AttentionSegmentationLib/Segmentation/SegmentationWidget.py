@@ -21,7 +21,7 @@ from ..NoticeWidget import NoticeWidget
 from ..QtConnections import QtConnections
 from ..QtSettings import QtSettings
 from . import AttentionDisplay
-from .AttentionWidget import AttentionWidget, Overlay
+from .AttentionWidget import AttentionWidget, overlayOf
 from .OrgansWidget import OrgansWidget
 from .PanelChoices import choiceOfAction, findingNotices, processingOptions
 from .ProcessingOptions import ProcessingOptions
@@ -107,6 +107,7 @@ class SegmentationWidget:
             self._parameterNode.RemoveObserver(self._observerTag)
         self._parameterNode = parameterNode
         if parameterNode is not None:
+            self._adoptOverlay()
             self._guiTag = parameterNode.connectGui(self._ui)
             self._observerTag = parameterNode.AddObserver(vtk.vtkCommand.ModifiedEvent, self._onModified)
         self._update()
@@ -178,18 +179,22 @@ class SegmentationWidget:
     def _showResults(self) -> None:
         parameterNode = self._parameterNode
         segmentationNode = parameterNode.resultSegmentation
-        if segmentationNode is not self._results.segmentationNode:
-            self._results.show(segmentationNode, parameterNode.resultMessages)
+        self._results.show(segmentationNode, parameterNode.resultMessages)
+        if segmentationNode is not self._attention.segmentationNode:
             self._attention.setSegmentation(segmentationNode)
-        self._attention.show(
-            Overlay(
-                parameterNode.overlayVisible,
-                parameterNode.overlayMap,
-                parameterNode.overlayOpacity,
-                parameterNode.overlayThreshold,
-                parameterNode.overlayLegend,
-            )
-        )
+        self._attention.show(overlayOf(parameterNode))
+
+    def _adoptOverlay(self) -> None:
+        """Lets the choices say what the slice views show: they may have changed while nobody followed the choices."""
+        parameterNode = self._parameterNode
+        self._attention.setSegmentation(parameterNode.resultSegmentation)
+        mapName = self._attention.shownMap
+        with slicer.util.NodeModify(parameterNode):
+            parameterNode.overlayVisible = mapName is not None
+            if mapName is not None:
+                parameterNode.overlayMap = mapName
+        if mapName is not None:
+            self._attention.adopt(overlayOf(parameterNode))
 
     def _options(self) -> ProcessingOptions:
         return processingOptions(self._parameterNode, self._model.model, self._organs.kept())
@@ -197,9 +202,14 @@ class SegmentationWidget:
     def _check(self) -> None:
         """Looks at the input volume and shows what was found."""
         self._findings = ()
-        if self._parameterNode is not None and self._model.model is not None:
-            self._findings = checkBeforeRun(self._parameterNode.inputVolume, self._options(), self._device.devices)
+        self._model.checkFile()
         volumeNode = self._parameterNode.inputVolume if self._parameterNode is not None else None
+        if volumeNode is not None and AttentionDisplay.isAttentionMap(volumeNode):
+            # The selector lists them: it cannot leave out nodes that have an attribute.
+            sentence = f"{volumeNode.GetName()}: this is an attention map; choose the CT that it was made from."
+            self._findings = (Finding("attentionMap", sentence, blocking=True),)
+        elif self._parameterNode is not None and self._model.model is not None:
+            self._findings = checkBeforeRun(volumeNode, self._options(), self._device.devices)
         # That nothing was chosen yet is no news: the button's tooltip says it.
         self._findingsNotice.show(findingNotices(self._findings) if volumeNode is not None else ())
         self._updateReason()
@@ -253,6 +263,8 @@ class SegmentationWidget:
                 parameterNode.overlayThreshold = AttentionDisplay.threshold(maps[parameterNode.overlayMap])
             else:
                 parameterNode.overlayVisible = False
+        # Nodes and choices may be those of before, with other contents.
+        self._update()
         self._ui.resultsCollapsibleButton.collapsed = False
 
     def _onModelChanged(self) -> None:

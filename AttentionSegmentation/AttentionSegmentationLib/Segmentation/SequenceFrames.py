@@ -9,7 +9,7 @@ import slicer
 from AGTraining.errors import InputError
 from AGTraining.imaging.volume import Volume
 
-from ..VolumeConversion import volumeFromNode, worldFromParent
+from ..VolumeConversion import nodeName, volumeFromNode, worldFromParent
 
 Frames = Literal["current", "all"]
 
@@ -20,8 +20,9 @@ def framesOf(volumeNode: Any, frames: Frames = "current") -> "SingleVolume | Seq
     frames: "all" takes all images of the sequence that the volume shows; without a sequence there is only the volume.
     """
     if volumeNode is not None and volumeNode.GetScene() is None:
-        name = volumeNode.GetName() or "volume"
-        raise InputError(f"{name}: the volume is in no scene; add it with slicer.mrmlScene.AddNode first.")
+        raise InputError(
+            f"{nodeName(volumeNode)}: the volume is in no scene; add it with slicer.mrmlScene.AddNode first."
+        )
     if frames == "all" and isFrameOfSequence(volumeNode):
         return SequenceFrames(volumeNode)
     if frames not in ("current", "all"):
@@ -98,7 +99,7 @@ class SequenceFrames:
         masterNode = self.browserNode.GetMasterSequenceNode()
         value = masterNode.GetNthIndexValue(max(self.browserNode.GetSelectedItemNumber(), 0))
         self.selected = max(self.sequenceNode.GetItemNumberFromIndexValue(value, False), 0)
-        self._name = volumeNode.GetName()
+        self._name = nodeName(volumeNode)
         self._taken: dict[int, tuple[tuple[Any, int], Volume]] = {}
         self.volume(0)
 
@@ -115,22 +116,32 @@ class SequenceFrames:
         return worldFromParent(self.volumeNode, lambda transformNode: self._contentAt(transformNode, index))
 
     def volume(self, index: int) -> Volume:
-        """An image in the world. Raises InputError when its transforms are not linear."""
-        if self.sequenceNode.GetNumberOfDataNodes() != self.count:
-            raise _changed(self._name)
+        """An image in the world. Raises InputError when its transforms are not linear or it is not there any more."""
+        self._requireAllImages()
         node = self.imageNode(index)
         volume = replace(volumeFromNode(node, self.parentToWorld(index)), name=f"{self._name} image {index + 1}")
         self._taken[index] = (_imageState(node), volume)
         return volume
 
     def requireUnchanged(self) -> None:
-        """Raises InputError when an image was edited or moved, or the sequence has more or fewer of them now."""
+        """Raises InputError when an image was edited or moved, or the sequence has more or fewer of them now.
+
+        Also when the volume shows this sequence no more.
+        """
+        self._requireAllImages()
         for index, (state, volume) in self._taken.items():
-            if self.sequenceNode.GetNumberOfDataNodes() != self.count:
-                raise _changed(self._name)
             node = self.imageNode(index)
             if _imageState(node) != state or not volumeFromNode(node, self.parentToWorld(index)).same_grid(volume):
                 raise _changed(volume.name)
+
+    def _requireAllImages(self) -> None:
+        if self.browserNode.GetSequenceNode(self.volumeNode) is not self.sequenceNode:
+            raise InputError(
+                f"{self._name}: it was taken out of '{self.browserNode.GetName()}' while it was segmented; segment it "
+                "again."
+            )
+        if self.sequenceNode.GetNumberOfDataNodes() != self.count:
+            raise _changed(self._name)
 
     def _contentAt(self, transformNode: Any, index: int) -> Any:
         sequenceNode = self.browserNode.GetSequenceNode(transformNode)

@@ -10,13 +10,13 @@ from AGTraining.errors import InputError
 from AGTraining.inference.result import OrganStatistics, SegmentResult
 
 from ..SceneChanges import allOrNothing
-from ..VolumeConversion import setVolume
+from ..VolumeConversion import nodeName, setVolume
 from .AttentionNodes import MAP_ATTRIBUTE, addAttentionNode
-from .CompanionNodes import attentionNodesOf, removeNodes, setCompanions, tableNodeOf
-from .HierarchyPlacement import HierarchyPlacement
-from .ResultNodes import ResultNodes
-from .SegmentationNodes import hasContent, replacingSegments, restoringPlace, setSegments
-from .SequenceFrames import SequenceFrames, browserOf
+from .CompanionNodes import attentionNodesOf, removeNodes, restoringCompanions, setCompanions, tableNodeOf
+from .HierarchyPlacement import HierarchyPlacement, restoringItem
+from .ResultNodes import ResultNodes, keepsPlace, placeResult
+from .SegmentationNodes import replacingSegments, restoringPlace, setSegments
+from .SequenceFrames import SequenceFrames, browserOf, isFrameOfSequence
 from .StatisticsTable import addTableNode, organTableOfFrames, replacingTable
 
 
@@ -65,10 +65,10 @@ class SequenceResults:
         Whatever goes wrong, the scene is then as it was before.
         """
         frames, scene = self._frames, self._frames.volumeNode.GetScene()
-        name = frames.volumeNode.GetName()
+        name = nodeName(frames.volumeNode)
         placement = HierarchyPlacement(frames.volumeNode)
         formerAttention = attentionNodesOf(outputSegmentationNode)
-        isPlaced = hasContent(outputSegmentationNode)
+        isPlaced = keepsPlace(placement, outputSegmentationNode)
         with allOrNothing(scene), ExitStack() as undoing:
             segmentationNode, sequenceNode = self._addSegmentations(undoing, outputSegmentationNode)
             table = organTableOfFrames(self._organs, self._indexTitle())
@@ -77,6 +77,7 @@ class SequenceResults:
                 tableNode = addTableNode(scene, table, scene.GenerateUniqueName(f"{name} organ statistics"))
                 placement.placeBeside(tableNode)
             else:
+                undoing.enter_context(restoringItem(tableNode))
                 undoing.enter_context(replacingTable(tableNode, table))
             attentionNodes = {}
             for mapName, sequence in self._attention.items():
@@ -84,11 +85,11 @@ class SequenceResults:
                 attentionNodes[mapName] = addAttentionNode(scene, frames.volumeNode, mapName, volume)
                 self._show(undoing, sequence, attentionNodes[mapName], False)
             folderItem = placement.placeInFolder(attentionNodes.values(), f"{name} attention")
-            if not isPlaced:
-                placement.placeBeside(segmentationNode)
+            remarks = () if isPlaced else placeResult(placement, segmentationNode, tableNode)
+            placement.referToDicom(segmentationNode)
             setCompanions(segmentationNode, tableNode, attentionNodes.values())
         removeNodes(formerAttention.values())
-        return ResultNodes(segmentationNode, tableNode, attentionNodes, folderItem, sequenceNode)
+        return ResultNodes(segmentationNode, tableNode, attentionNodes, folderItem, sequenceNode, remarks)
 
     def _addSegmentations(self, undoing: ExitStack, node: Any) -> tuple[Any, Any]:
         """The node that shows the segmentations, and their sequence."""
@@ -96,15 +97,17 @@ class SequenceResults:
         scene = volumeNode.GetScene()
         sequenceNode = None
         if node is None:
-            name = scene.GenerateUniqueName(f"{volumeNode.GetName()} segmentation")
+            name = scene.GenerateUniqueName(f"{nodeName(volumeNode)} segmentation")
             node = scene.AddNewNodeByClass("vtkMRMLSegmentationNode", name)
             node.CreateDefaultDisplayNodes()
         else:
+            undoing.enter_context(restoringItem(node))
+            undoing.enter_context(restoringCompanions(node))
             sequenceNode = sequenceShownBy(node, self._frames)
             if sequenceNode is None:
                 undoing.enter_context(replacingSegments(node))
             else:
-                undoing.enter_context(_replacingItems(self._frames.browserNode, sequenceNode, self._segmentations))
+                undoing.enter_context(_replacingItems(sequenceNode, self._segmentations))
         undoing.enter_context(restoringPlace(node))
         node.SetAndObserveTransformNodeID(volumeNode.GetTransformNodeID())
         node.SetNodeReferenceID(node.GetReferenceImageGeometryReferenceRole(), volumeNode.GetID())
@@ -121,7 +124,6 @@ class SequenceResults:
         wasModified = browserNode.StartModify()
         undoing.enter_context(_onError(lambda: browserNode.RemoveSynchronizedSequenceNode(sequenceNode.GetID())))
         browserNode.AddProxyNode(proxyNode, sequenceNode, False)
-        browserNode.SetOverwriteProxyName(sequenceNode, False)
         browserNode.SetSaveChanges(sequenceNode, keepEdits)
         # Another sequence of the browser may have images where this one has none: not the ones before them.
         mode = "MissingItemCreateFromDefault" if keepEdits else "MissingItemSetToDefault"
@@ -159,6 +161,17 @@ def sequenceShownBy(segmentationNode: Any, frames: SequenceFrames) -> Any:
     return browserNode.GetSequenceNode(segmentationNode)
 
 
+def requireNoSequence(segmentationNode: Any) -> None:
+    """Raises InputError when a segmentation node shows one image's segmentation of a sequence: its table and attention
+    volumes are those of all images, and the result of a single volume would take their place.
+    """
+    if isFrameOfSequence(segmentationNode):
+        raise InputError(
+            f"{segmentationNode.GetName()}: it shows a sequence of segmentations; choose another output segmentation "
+            "or a new one, or segment all images of the sequence."
+        )
+
+
 @contextmanager
 def _onError(undo: Any) -> Iterator[None]:
     try:
@@ -169,24 +182,22 @@ def _onError(undo: Any) -> Iterator[None]:
 
 
 @contextmanager
-def _replacingItems(browserNode: Any, sequenceNode: Any, newSequenceNode: Any) -> Iterator[None]:
+def _replacingItems(sequenceNode: Any, newSequenceNode: Any) -> Iterator[None]:
     """Gives a sequence the items of another; when the block fails, it has its own again."""
     backup = slicer.vtkMRMLSequenceNode()
-    _copyItems(browserNode, sequenceNode, backup)
-    _copyItems(browserNode, newSequenceNode, sequenceNode)
+    _copyItems(sequenceNode, backup)
+    _copyItems(newSequenceNode, sequenceNode)
     try:
         yield
     except BaseException:
-        _copyItems(browserNode, backup, sequenceNode)
+        _copyItems(backup, sequenceNode)
         raise
 
 
-def _copyItems(browserNode: Any, source: Any, target: Any) -> None:
-    selected = browserNode.GetSelectedItemNumber()
+def _copyItems(source: Any, target: Any) -> None:
     wasModified = target.StartModify()
     target.RemoveAllDataNodes()
     target.SetIndexType(source.GetIndexType())
     for index in range(source.GetNumberOfDataNodes()):
         target.SetDataNodeAtValue(source.GetNthDataNode(index), source.GetNthIndexValue(index))
     target.EndModify(wasModified)
-    browserNode.SetSelectedItemNumber(selected)

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import slicer
@@ -11,7 +10,7 @@ from AGTraining.errors import InputError
 from AGTraining.imaging.checks import volume_warnings
 
 from ..VolumeConversion import volumeFromNode, worldFromParent
-from .ProcessingOptions import ProcessingOptions
+from .ProcessingOptions import ProcessingOptions, absoluteModelPath
 
 # As `AGTraining.imaging.checks` names them.
 _VOLUME_CODES = {
@@ -42,10 +41,16 @@ def checkBeforeRun(
 ) -> tuple[Finding, ...]:
     """All that can be said of the input and the choices, what blocks first.
 
-    devices: those of the worker's answer to `describe`; None checks no memory. Reads a part of the voxels only, so it
-    can follow each change of the choices.
+    devices: those of the worker's answer to `describe`; None checks no memory. Reads a part of the voxels only (all of
+    them where that part is a single value), so it can follow each change of the choices.
     """
-    findings = [*_volumeFindings(volumeNode), *_optionFindings(options), *_deviceFindings(options, devices)]
+    findings = [*_volumeFindings(volumeNode)]
+    try:
+        options.segmentOptions()
+    except InputError as error:
+        findings.append(Finding("options", str(error), blocking=True))
+    else:
+        findings += [*_modelFindings(options), *_deviceFindings(options, devices)]
     return tuple(sorted(findings, key=lambda finding: not finding.blocking))
 
 
@@ -61,7 +66,7 @@ def _volumeFindings(volumeNode: Any) -> Iterable[Finding]:
         return
     try:
         volume = volumeFromNode(volumeNode)
-        warnings = volume_warnings(volume)
+        warnings = volume_warnings(volume, count_not_finite=False)
     except InputError as error:
         yield Finding("notSegmentable", str(error), blocking=True)
         return
@@ -84,14 +89,15 @@ def dicomModality(volumeNode: Any) -> str:
     return subjectHierarchy.GetItemAttribute(item, attribute).strip().upper()
 
 
-def _optionFindings(options: ProcessingOptions) -> Iterable[Finding]:
+def _modelFindings(options: ProcessingOptions) -> Iterable[Finding]:
+    path = absoluteModelPath(options.modelPath)
     try:
-        options.segmentOptions()
-    except InputError as error:
-        yield Finding("options", str(error), blocking=True)
-    if options.modelPath is not None and not Path(options.modelPath).expanduser().is_file():
+        if path is None or path.is_file():
+            return
         sentence = f"{options.modelPath}: no such model file; choose another model or place the file there."
-        yield Finding("noModel", sentence, blocking=True)
+    except OSError as error:
+        sentence = f"{options.modelPath}: the model file cannot be reached ({error.strerror or error}); choose another."
+    yield Finding("noModel", sentence, blocking=True)
 
 
 def _deviceFindings(options: ProcessingOptions, devices: Sequence[Mapping[str, Any]] | None) -> Iterable[Finding]:

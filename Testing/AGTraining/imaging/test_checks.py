@@ -62,6 +62,16 @@ def test_non_finite_voxels_are_counted(values: tuple[float, ...], count: int) ->
     assert "air" in message
 
 
+def test_voxels_that_are_not_finite_are_looked_for_in_a_sample_only_when_told_so() -> None:
+    volume = make_ct((20, 30, 130), kind=np.float32)
+    volume.array[2, 3, 4] = np.nan  # every third is in the sample
+    assert volume_warnings(volume, count_not_finite=False) == ()
+    volume.array[2, 3, 6] = np.inf
+    (warning,) = volume_warnings(volume, count_not_finite=False)
+    assert warning == ("not finite", "scan.nii.gz: voxels that are no finite numbers count as air.")
+    assert volume_warnings(volume)[0].sentence.startswith("scan.nii.gz: 2 voxels")
+
+
 def test_complex_voxels_are_refused() -> None:
     with pytest.raises(InputError, match="complex"):
         check_volume(Volume(np.ones((5, 5, 5), dtype=np.complex64), np.eye(4)))

@@ -93,6 +93,26 @@ def test_volume_that_is_gone_does_not_come_back(scene, addCT, addMap, views):
     assert views[0].layers.GetForegroundVolumeID() is None
 
 
+def test_view_finds_its_volumes_when_the_scene_is_added_to_another(scene, addCT, addMap, views, tmp_path):
+    """In which the IDs of its nodes are taken."""
+    node, mine, other = addMap(), addCT(name="PET"), addCT(name="MR")
+    views[0].layers.SetForegroundVolumeID(mine.GetID())
+    views[0].layers.SetForegroundOpacity(0.7)
+    views[0].layers.SetBackgroundVolumeID(other.GetID())
+    AttentionDisplay.showOverlay(node, 0.4)
+    scene.SetURL(str(tmp_path / "scene.mrml"))
+    assert scene.Commit()
+    scene.Clear(False)
+    for index in range(6):
+        addCT(name=f"another {index}")
+    assert scene.Import()
+    assert AttentionDisplay.isOverlayShown()
+    AttentionDisplay.hideOverlay()
+    names = [None if nodeID is None else scene.GetNodeByID(nodeID).GetName() for nodeID in layers(views)[0][:2]]
+    assert names == ["MR", "PET"]
+    assert views[0].layers.GetForegroundOpacity() == 0.7
+
+
 def test_hiding_without_an_overlay_changes_nothing(addCT, addMap, views):
     addMap()
     views[0].layers.SetForegroundVolumeID(addCT().GetID())
@@ -124,6 +144,25 @@ def test_jump_goes_to_the_largest_coefficient(scene, addCT, addMap, views, trans
     for view in views:
         shown = [view.slice.GetSliceToRAS().GetElement(row, 3) for row in range(3)]
         np.testing.assert_allclose(shown, place, atol=1e-6)
+
+
+def test_map_that_was_removed_is_passed_over(scene, addMap, views):
+    node, other = addMap(), addMap(name="level3")
+    place = layers(views)
+    scene.RemoveNode(node.GetDisplayNode())
+    scene.RemoveNode(node)
+    AttentionDisplay.setThreshold([node, other], 0.35)
+    assert AttentionDisplay.threshold(other) == 0.35
+    assert AttentionDisplay.jumpToMaximum(node) is None
+    assert layers(views) == place
+    assert AttentionDisplay.shownMap({"level2": node}) is None
+
+
+def test_map_on_top_is_named_also_in_a_single_view(addMap, views):
+    maps = {"level2": addMap(), "level3": addMap(name="level3")}
+    assert AttentionDisplay.shownMap(maps) is None
+    views[1].layers.SetForegroundVolumeID(maps["level3"].GetID())
+    assert AttentionDisplay.shownMap(maps) == "level3"
 
 
 @pytest.fixture
@@ -183,3 +222,10 @@ def test_threshold_never_shows_more_than_a_tenth():
 @pytest.mark.parametrize("value", [0.0, 0.97, 1.0])
 def test_even_map_has_the_middle_threshold(value):
     assert defaultThreshold(np.full((3, 4, 5), value, np.float32)) == 0.5
+
+
+def test_coefficients_that_are_not_finite_do_not_count():
+    coefficients = np.linspace(0, 1, 1000, dtype=np.float32)
+    broken = np.append(coefficients, np.array([np.nan, np.inf, -np.inf], np.float32))
+    assert defaultThreshold(broken) == defaultThreshold(coefficients)
+    assert defaultThreshold(np.full((3, 4, 5), np.nan, np.float32)) == 0.5

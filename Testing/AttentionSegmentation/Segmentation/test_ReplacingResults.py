@@ -42,10 +42,11 @@ def mask(node, segmentID, volumeNode):
 
 @pytest.fixture
 def add(makeResult, labelArray):
-    """Adds a result; shift moves the organs along K."""
+    """Adds a result; shift moves the organs along K, without the organ of the value `lost`."""
 
-    def run(volumeNode, output=None, shift=0, attention=()):
+    def run(volumeNode, output=None, shift=0, attention=(), lost=None):
         labels = np.roll(labelArray, shift, axis=0)
+        labels[labels == lost] = 0
         result = makeResult(volumeFromNode(volumeNode), labels, attention=maps(*attention))
         return addResultNodes(volumeNode, result, output)
 
@@ -149,6 +150,26 @@ def test_other_results_are_left_alone(scene, addCT, add):
     assert after == times
 
 
+def test_run_into_a_duplicate_leaves_table_and_attention_of_the_original(scene, addCT, add):
+    volumeNode = addCT()
+    first = add(volumeNode, attention=("level2",))
+    # As "Clone" in the Data module does it, with all references.
+    duplicateNode = slicer.vtkMRMLSegmentationNode()
+    duplicateNode.Copy(first.segmentationNode)
+    duplicateNode = scene.AddNode(duplicateNode)
+    assert tableNodeOf(duplicateNode) is None
+    assert attentionNodesOf(duplicateNode) == {}
+    table = first.tableNode.GetTable()
+    second = add(volumeNode, duplicateNode, attention=("level2",))
+    assert second.segmentationNode is duplicateNode
+    assert second.tableNode is tableNodeOf(duplicateNode) is not first.tableNode
+    assert tableNodeOf(first.segmentationNode) is first.tableNode
+    assert first.tableNode.GetTable() is table
+    assert attentionNodesOf(first.segmentationNode) == first.attentionNodes
+    assert scene.IsNodePresent(first.attentionNodes["level2"])
+    assert second.attentionNodes["level2"] is not first.attentionNodes["level2"]
+
+
 def test_removed_table_is_made_anew(scene, addCT, add):
     volumeNode = addCT()
     first = add(volumeNode)
@@ -195,21 +216,86 @@ def test_node_with_content_stays_where_the_user_put_it(scene, addCT, add):
     assert hierarchy.GetItemParent(hierarchy.GetItemByDataNode(node)) == folder
 
 
+@pytest.fixture
+def addPatient(scene, addCT):
+    """Adds a CT in a study of a patient of its own; gives the volume node and the item of the study."""
+
+    def make(name):
+        hierarchy = scene.GetSubjectHierarchyNode()
+        patient = hierarchy.CreateSubjectItem(hierarchy.GetSceneItemID(), f"patient {name}")
+        study = hierarchy.CreateStudyItem(patient, f"study {name}")
+        volumeNode = addCT(name=f"CT {name}")
+        hierarchy.CreateItem(study, volumeNode)
+        return volumeNode, study
+
+    return make
+
+
+def parentOf(node):
+    hierarchy = node.GetScene().GetSubjectHierarchyNode()
+    return hierarchy.GetItemParent(hierarchy.GetItemByDataNode(node))
+
+
+def test_result_of_another_patient_moves_to_that_patient(addPatient, add):
+    (ann, _), (bob, study) = addPatient("A"), addPatient("B")
+    first = add(ann)
+    second = add(bob, first.segmentationNode, attention=("level2",))
+    assert parentOf(second.segmentationNode) == parentOf(second.tableNode) == study
+    assert second.tableNode is first.tableNode
+    assert second.remarks == ("CT A segmentation: moved from another patient or study to 'CT B', which it shows now.",)
+
+
+def test_result_leaves_a_patient_for_a_ct_of_none(addPatient, addCT, add):
+    (ann, _), file = addPatient("A"), addCT(name="from a file")
+    result = add(file, add(ann).segmentationNode)
+    sceneItem = file.GetScene().GetSubjectHierarchyNode().GetSceneItemID()
+    assert parentOf(result.segmentationNode) == parentOf(result.tableNode) == sceneItem
+
+
+def test_result_that_the_user_put_into_a_study_stays_there_when_the_ct_is_the_same(addPatient, addCT, add):
+    (_, study), file = addPatient("A"), addCT(name="from a file")
+    node = add(file).segmentationNode
+    hierarchy = node.GetScene().GetSubjectHierarchyNode()
+    hierarchy.SetItemParent(hierarchy.GetItemByDataNode(node), study)
+    result = add(file, node)
+    assert parentOf(node) == study
+    assert result.remarks == ()
+
+
+def test_volume_without_a_name_gives_nodes_that_have_one(addCT, add):
+    volumeNode = addCT()
+    volumeNode.SetName("")
+    result = add(volumeNode, attention=("level2",))
+    name = volumeNode.GetID()
+    nodes = (result.segmentationNode, result.tableNode, result.attentionNodes["level2"])
+    assert [node.GetName() for node in nodes] == [
+        f"{name} segmentation",
+        f"{name} organ statistics",
+        f"{name} attention level2",
+    ]
+
+
 def test_no_node_has_no_content():
     assert not hasContent(None)
 
 
 @pytest.mark.parametrize("step", ["setSegments", "addAttentionNode", "setCompanions"])
 @pytest.mark.parametrize("when", ["before", "after"])
-def test_failing_half_way_leaves_all_as_it_was(monkeypatch, scene, addCT, add, labelArray, step, when):
-    volumeNode = addCT()
+@pytest.mark.parametrize("instances", ["1.2.3 1.2.4", ""], ids=["of DICOM", "of a file"])
+def test_failing_half_way_leaves_all_as_it_was(monkeypatch, scene, addPatient, add, labelArray, step, when, instances):
+    volumeNode, study = addPatient("A")
+    other, _ = addPatient("B")
+    volumeNode.SetAttribute("DICOM.instanceUIDs", instances)
+    other.SetAttribute("DICOM.instanceUIDs", "9.9")
     first = add(volumeNode, attention=("level2",))
     node = first.segmentationNode
+    hierarchy = scene.GetSubjectHierarchyNode()
+    item = hierarchy.GetItemByDataNode(node)
+    dicom = hierarchy.GetItemAttributeNames(item), hierarchy.GetItemAttribute(item, "DICOM.ReferencedInstanceUIDs")
     node.GetDisplayNode().SetSegmentVisibility("spleen", False)
-    other = addCT(name="other")
     transform = scene.AddNewNodeByClass("vtkMRMLLinearTransformNode")
     other.SetAndObserveTransformNodeID(transform.GetID())
-    cell = first.tableNode.GetTable().GetValue(0, 1).ToDouble()
+    row = [first.tableNode.GetCellText(1, column) for column in range(4)]
     before = sceneContents(scene)
     original = getattr(ResultNodesFile, step)
 
@@ -221,13 +307,20 @@ def test_failing_half_way_leaves_all_as_it_was(monkeypatch, scene, addCT, add, l
 
     monkeypatch.setattr(ResultNodesFile, step, fail)
     with pytest.raises(MemoryError):
-        add(other, node, shift=-1, attention=("level2",))
+        add(other, node, shift=-1, attention=("level2",), lost=2)
     assert sceneContents(scene) == before
+    assert parentOf(node) == parentOf(first.tableNode) == study
+    assert dicom == (
+        hierarchy.GetItemAttributeNames(item),
+        hierarchy.GetItemAttribute(item, "DICOM.ReferencedInstanceUIDs"),
+    )
+    assert tableNodeOf(node) is first.tableNode
+    assert attentionNodesOf(node) == first.attentionNodes
     assert segmentNames(node) == ["pancreas", "spleen", "right kidney", "left kidney"]
     np.testing.assert_array_equal(mask(node, "spleen", volumeNode), labelArray == 2)
     assert node.GetParentTransformNode() is None
     assert node.GetNodeReference(node.GetReferenceImageGeometryReferenceRole()) is volumeNode
-    assert first.tableNode.GetTable().GetValue(0, 1).ToDouble() == cell
+    assert [first.tableNode.GetCellText(1, column) for column in range(4)] == row
     assert not node.GetDisplayNode().GetSegmentVisibility("spleen")
 
 

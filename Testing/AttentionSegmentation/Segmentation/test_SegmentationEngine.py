@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from AttentionSegmentationLib import TemporaryFolder
+from AttentionSegmentationLib.Segmentation import SegmentationEngine as SegmentationEngineFile
 from AttentionSegmentationLib.Segmentation.ProcessingOptions import ProcessingOptions
 from AttentionSegmentationLib.Segmentation.SegmentationEngine import EngineCallbacks, InProcessEngine, WorkerEngine
 from AttentionSegmentationLib.WorkerError import WorkerError
@@ -164,6 +165,25 @@ def test_answer_that_cannot_be_read_is_an_error(engine, client, folders, volume)
     assert folders() == []
 
 
+@pytest.mark.parametrize(("raised", "code"), [(MemoryError("no room"), "memory"), (ZeroDivisionError("odd"), None)])
+def test_answer_that_fails_unforeseen_is_an_end_too(
+    engine, client, folders, volume, makeResult, monkeypatch, raised, code
+):
+    def fail(*arguments):
+        raise raised
+
+    monkeypatch.setattr(SegmentationEngineFile, "load_result", fail)
+    record = Record()
+    engine.start(volume, ProcessingOptions(), record.callbacks)
+    answerWith(client, makeResult(volume, np.zeros(volume.array.shape, np.uint8)))
+    ((kind, error),) = record.calls
+    assert kind == "error"
+    assert error is raised if code is None else (error.code == code and "no room" in error.details)
+    assert folders() == []
+    engine.start(volume, ProcessingOptions(), Record().callbacks)
+    assert client.isBusy
+
+
 def test_cancellation_is_handed_on_and_confirmed(engine, client, folders, volume):
     record = Record()
     engine.start(volume, ProcessingOptions(), record.callbacks)
@@ -205,6 +225,52 @@ def test_waiting_ends_with_its_time(engine, client, folders, volume):
     engine.start(volume, ProcessingOptions(), Record().callbacks)
     engine.wait(0.01)
     assert client.isBusy
+
+
+def test_run_that_follows_a_cancelled_one_waits_for_its_end(engine, client, folders, volume):
+    first, second = Record(), Record()
+    engine.start(volume, ProcessingOptions(device="cpu"), first.callbacks)
+    engine.cancel()
+    engine.start(volume, ProcessingOptions(device="cuda"), second.callbacks)
+    assert client.request["options"]["device"] == "cpu"
+    client.answer("cancelled")
+    assert first.kinds == ["cancelled"] and second.kinds == []
+    assert client.request["options"]["device"] == "cuda"
+    assert len(folders()) == 1
+    client.answer("cancelled")
+    assert second.kinds == ["cancelled"] and folders() == []
+
+
+def test_run_that_waits_for_the_end_of_another_can_be_cancelled(engine, client, folders, volume):
+    first, second = Record(), Record()
+    engine.start(volume, ProcessingOptions(), first.callbacks)
+    engine.cancel()
+    engine.start(volume, ProcessingOptions(), second.callbacks)
+    engine.cancel()
+    assert second.kinds == ["cancelled"] and len(folders()) == 1
+    client.answer("cancelled")
+    assert first.kinds == ["cancelled"] and folders() == [] and not client.isBusy
+
+
+def test_only_one_run_waits(engine, client, folders, volume):
+    engine.start(volume, ProcessingOptions(), Record().callbacks)
+    with pytest.raises(WorkerError, match="not finished yet"):
+        engine.start(volume, ProcessingOptions(), Record().callbacks)
+    engine.cancel()
+    engine.start(volume, ProcessingOptions(), Record().callbacks)
+    with pytest.raises(WorkerError, match="not finished yet"):
+        engine.start(volume, ProcessingOptions(), Record().callbacks)
+    assert len(folders()) == 2
+
+
+def test_waiting_is_for_the_run_that_waits_too(engine, client, folders, volume):
+    second = Record()
+    engine.start(volume, ProcessingOptions(), Record().callbacks)
+    engine.cancel()
+    engine.start(volume, ProcessingOptions(), second.callbacks)
+    client.whileWaiting = [lambda: client.answer("cancelled"), lambda: client.answer("cancelled")]
+    engine.wait()
+    assert second.kinds == ["cancelled"]
 
 
 def test_next_run_may_start_when_one_ends(engine, client, folders, volume):
@@ -290,6 +356,61 @@ def test_run_that_is_started_meanwhile_waits_for_the_description(engine, client,
     assert client.request["request"] == "segment"
     client.answer("cancelled")
     assert record.kinds == ["cancelled"]
+    engine.start(volume, ProcessingOptions(), Record().callbacks)
+    assert client.isBusy
+
+
+def test_description_that_cannot_be_asked_for_keeps_nobody_waiting(engine, client, folders, volume, monkeypatch):
+    def fail(*arguments):
+        raise OSError("no pipes")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(client, "submit", fail)
+        with pytest.raises(OSError, match="no pipes"):
+            describe(engine)
+    engine.start(volume, ProcessingOptions(), Record().callbacks)
+    assert client.request["request"] == "segment"
+
+
+def test_description_for_what_is_no_path_is_refused(engine, client):
+    with pytest.raises(InputError, match="is no path"):
+        describe(engine, "")
+    assert not client.isBusy
+    assert describe(engine) == [] and client.isBusy
+
+
+def test_asking_again_when_the_description_is_there_does_not_lose_the_run(engine, client, folders, volume):
+    errors, record = [], Record()
+
+    def askAgain(_document):
+        with pytest.raises(WorkerError) as caught:
+            describe(engine)
+        errors.append(caught.value.code)
+
+    engine.describe(None, askAgain, errors.append)
+    engine.start(volume, ProcessingOptions(), record.callbacks)
+    client.answer("result", {})
+    assert errors == ["busy"]
+    assert client.request["request"] == "segment"
+    client.answer("cancelled")
+    assert record.kinds == ["cancelled"]
+
+
+def test_run_that_cannot_begin_after_the_description_is_told(engine, client, folders, volume, monkeypatch):
+    answers, record = describe(engine), Record()
+    engine.start(volume, ProcessingOptions(), record.callbacks)
+    callbacks = client._callbacks
+
+    def fail(*arguments):
+        raise OSError("no pipes")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(client, "submit", fail)
+        client.request = None
+        callbacks.result({})
+    ((kind, error),) = record.calls
+    assert (kind, str(error)) == ("error", "no pipes")
+    assert answers == [{}] and folders() == []
     engine.start(volume, ProcessingOptions(), Record().callbacks)
     assert client.isBusy
 

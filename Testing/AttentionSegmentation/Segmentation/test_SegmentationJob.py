@@ -150,6 +150,17 @@ def test_question_whether_to_cancel_is_asked_by_the_engine(addCT, start, engine)
     assert [engine.callbacks.isCancelled(), engine.callbacks.isCancelled()] == [False, True]
 
 
+def test_question_that_fails_ends_the_job(addCT, start, engine):
+    def fail():
+        raise ZeroDivisionError("odd")
+
+    job = start(addCT(), isCancelled=fail)
+    engine.finish()
+    ((kind, error),) = start.ends
+    assert kind == "error" and "ZeroDivisionError: odd" in str(error)
+    assert not job.isRunning
+
+
 def test_removed_volume_ends_the_job_with_a_sentence(scene, addCT, start, engine):
     node = addCT()
     start(node)

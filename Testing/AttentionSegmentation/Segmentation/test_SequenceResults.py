@@ -7,7 +7,7 @@ import pytest
 import slicer
 import vtk
 from AttentionSegmentationLib.Segmentation import SequenceResults as SequenceResultsFile
-from AttentionSegmentationLib.Segmentation.CompanionNodes import attentionNodesOf
+from AttentionSegmentationLib.Segmentation.CompanionNodes import attentionNodesOf, tableNodeOf
 from AttentionSegmentationLib.Segmentation.ProcessingOptions import ProcessingOptions
 from AttentionSegmentationLib.Segmentation.SegmentationEngine import InProcessEngine
 from AttentionSegmentationLib.Segmentation.SegmentationLogic import SegmentationLogic
@@ -249,6 +249,69 @@ def test_corrections_of_an_image_are_kept_when_browsing(fourD, browser, logic):
     assert node.GetSegmentation().GetSegment("spleen") is None
 
 
+def addLongerMaster(scene, browser, addTransform):
+    """Lets the browser step through a sequence that has an image more, at 5 s, than the CT."""
+    master = scene.AddNewNodeByClass("vtkMRMLSequenceNode", "positions")
+    master.SetIndexName("time")
+    master.SetIndexUnit("s")
+    for value in (*TIMES[:2], "5", TIMES[2]):
+        master.SetDataNodeAtValue(addTransform(np.eye(4)), value)
+    browser.SetAndObserveMasterSequenceNodeID(master.GetID())
+    browser.AddSynchronizedSequenceNode(scene.GetFirstNodeByName("4D CT").GetID())
+    browser.AddProxyNode(scene.GetFirstNodeByName("phase"), scene.GetFirstNodeByName("4D CT"), False)
+
+
+def test_time_without_an_image_shows_no_result_of_another_time(scene, fourD, browser, logic, addTransform):
+    addLongerMaster(scene, browser, addTransform)
+    browser.SetSelectedItemNumber(1)
+    result = logic.process(fourD, ProcessingOptions(attention="levels"), frames="all")
+    assert result.segmentationNode.GetSegmentation().GetNumberOfSegments() > 0
+    browser.SetSelectedItemNumber(2)
+    assert result.segmentationNode.GetSegmentation().GetNumberOfSegments() == 0
+    assert result.attentionNodes["level2"].GetImageData() is None
+    browser.SetSelectedItemNumber(3)
+    np.testing.assert_array_equal(exported(scene, result.segmentationNode, fourD), labelsAt(2))
+    assert result.attentionNodes["level2"].GetImageData() is not None
+
+
+def test_names_of_the_results_stay_when_browsing(fourD, browser, logic):
+    result = logic.process(fourD, ProcessingOptions(attention="levels"), frames="all")
+    result.segmentationNode.SetName("my organs")
+    for index in (2, 0):
+        browser.SetSelectedItemNumber(index)
+        assert result.segmentationNode.GetName() == "my organs"
+        assert result.attentionNodes["level2"].GetName() == "phase attention level2"
+
+
+def test_companions_are_remembered_when_browsing(fourD, browser, logic):
+    result = logic.process(fourD, ProcessingOptions(attention="levels"), frames="all")
+    browser.SetSelectedItemNumber(2)
+    assert tableNodeOf(result.segmentationNode) is result.tableNode
+    assert attentionNodesOf(result.segmentationNode) == result.attentionNodes
+
+
+def test_transform_whose_sequence_is_not_played_counts_as_it_is(scene, fourD, browser, logic, engine, addTransform):
+    transform = addTransform(SHEAR, "registration")
+    sequence = scene.AddNewNodeByClass("vtkMRMLSequenceNode", "registrations")
+    for value in TIMES:
+        sequence.SetDataNodeAtValue(transform, value)
+    browser.AddProxyNode(transform, sequence, False)
+    browser.SetPlayback(sequence, False)
+    transform.SetMatrixTransformToParent(slicer.util.vtkMatrixFromArray(TURN))
+    fourD.SetAndObserveTransformNodeID(transform.GetID())
+    logic.process(fourD, frames="all")
+    for volume, own in zip(engine.volumes, MATRICES, strict=True):
+        np.testing.assert_allclose(volume.ijk_to_world, np.diag([-1, -1, 1, 1]) @ TURN @ own, atol=1e-9)
+
+
+def test_dicom_instances_are_noted(scene, fourD, logic):
+    hierarchy = scene.GetSubjectHierarchyNode()
+    item = hierarchy.CreateItem(hierarchy.GetSceneItemID(), fourD)
+    hierarchy.SetItemUID(item, "DICOMInstanceUID", "1.2.3")
+    node = logic.process(fourD, frames="all").segmentationNode
+    assert hierarchy.GetItemAttribute(hierarchy.GetItemByDataNode(node), "DICOM.ReferencedInstanceUIDs") == "1.2.3"
+
+
 def test_results_lie_beside_the_volume(scene, fourD, logic):
     hierarchy = scene.GetSubjectHierarchyNode()
     study = hierarchy.CreateStudyItem(hierarchy.GetSceneItemID(), "study")
@@ -278,8 +341,11 @@ def test_failing_half_way_leaves_scene_and_browser_as_they_were(
             scene.RemoveNode(first.tableNode)
         fourD.SetAndObserveTransformNodeID(addTransform(TURN).GetID())
     before, shown = state(scene), references(browser)
+    original = getattr(SequenceResultsFile, step)
 
     def fail(*arguments):
+        if step == "setCompanions":
+            original(*arguments)
         raise MemoryError("no room")
 
     monkeypatch.setattr(SequenceResultsFile, step, fail)
@@ -288,6 +354,9 @@ def test_failing_half_way_leaves_scene_and_browser_as_they_were(
     assert state(scene) == before
     assert references(browser) == shown
     assert browser.GetSelectedItemNumber() == 1
+    if output is not None:
+        assert tableNodeOf(output) is (None if step == "addTableNode" else first.tableNode)
+        assert attentionNodesOf(output) == first.attentionNodes
     if replaced is not None:
         assert list(output.GetSegmentation().GetSegmentIDs()) == segments
         assert output.GetParentTransformNode() is None
@@ -321,6 +390,26 @@ def test_node_of_a_single_image_can_become_that_of_all(scene, fourD, browser, lo
     for index in (0, 1, 2):
         browser.SetSelectedItemNumber(index)
         np.testing.assert_array_equal(exported(scene, node, fourD), labelsAt(index))
+
+
+def test_results_are_replaced_when_the_browser_steps_through_them(scene, fourD, browser, logic):
+    first = logic.process(fourD, frames="all")
+    browser.SetAndObserveMasterSequenceNodeID(first.sequenceNode.GetID())
+    browser.AddProxyNode(fourD, scene.GetFirstNodeByName("4D CT"), False)
+    browser.SetSelectedItemNumber(2)
+    second = logic.process(fourD, outputSegmentationNode=first.segmentationNode, frames="all")
+    assert second.sequenceNode is first.sequenceNode
+    assert browser.GetSelectedItemNumber() == 2
+    np.testing.assert_array_equal(exported(scene, second.segmentationNode, fourD), labelsAt(2))
+
+
+def test_one_image_does_not_take_the_place_of_all(fourD, logic, engine):
+    first = logic.process(fourD, ProcessingOptions(attention="levels"), frames="all")
+    engine.volumes.clear()
+    with pytest.raises(InputError, match=r"^phase segmentation: it shows a sequence of segmentations; choose another"):
+        logic.process(fourD, outputSegmentationNode=first.segmentationNode)
+    assert engine.volumes == []
+    assert first.tableNode.GetTable().GetNumberOfRows() == 12
 
 
 def test_node_of_another_browsers_sequence_is_refused_before_the_work(scene, fourD, logic, engine):
@@ -388,6 +477,14 @@ def test_edited_image_is_noticed(fourD):
     slicer.util.arrayFromVolumeModified(image)
     with pytest.raises(InputError, match=r"^phase image 3: the volume was changed"):
         frames.requireUnchanged()
+
+
+def test_volume_that_is_taken_out_of_its_sequence_is_noticed(fourD, browser):
+    frames = SequenceFrames(fourD)
+    browser.RemoveSynchronizedSequenceNode(frames.sequenceNode.GetID())
+    for step in (frames.requireUnchanged, lambda: frames.volume(1)):
+        with pytest.raises(InputError, match=r"^phase: it was taken out of 'browser' while it was segmented"):
+            step()
 
 
 def test_removed_image_is_noticed(fourD):

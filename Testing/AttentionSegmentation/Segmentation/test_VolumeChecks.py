@@ -110,6 +110,29 @@ def test_missing_model_file_blocks(body, tmp_path):
     assert "none.safetensors" in finding.sentence
 
 
+@pytest.mark.parametrize("name", ["x" * 300 + ".safetensors", "~nobody-of-this-name/x.safetensors"])
+def test_model_file_that_cannot_be_looked_for_blocks(body, name):
+    (finding,) = checkBeforeRun(body, ProcessingOptions(modelPath=name), [CPU])
+    assert finding.blocking
+    assert name in finding.sentence
+
+
+def test_choices_of_a_wrong_kind_block(body):
+    assert codes(checkBeforeRun(body, ProcessingOptions(tileSize=64), [CPU])) == [("options", True)]
+
+
+def test_only_a_sample_of_the_voxels_is_read(addCT):
+    """So that it takes no time at each change of a choice; the run counts all of them."""
+    array = np.full((40, 40, 130), -1000, np.float32)
+    array[5:35, 5:35, 20:110] = np.random.default_rng(4).normal(40, 60, (30, 30, 90))
+    array[3, 3, 4] = np.nan  # every third is in the sample
+    node = addCT(array, np.diag([-1.9, -1.9, 3.0, 1.0]))
+    assert checkBeforeRun(node, ProcessingOptions()) == ()
+    array[3, 3, 6] = np.nan
+    slicer.util.updateVolumeFromArray(node, array)
+    assert codes(checkBeforeRun(node, ProcessingOptions())) == [("notFinite", False)]
+
+
 def test_what_blocks_comes_first(addCT):
     array = np.zeros((20, 30, 30), np.int16)
     array[5:, 5:] = 100

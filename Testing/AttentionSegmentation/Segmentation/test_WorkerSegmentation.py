@@ -178,6 +178,14 @@ def test_waiting_script_can_cancel(scene, logic, options, folders, addBody):
     assert folders() == []
 
 
+def test_run_may_follow_an_abandoned_one_at_once(scene, logic, options, folders, addBody):
+    job, ends = startedJob(logic, addBody(repeat=4), options)
+    job.abandon()
+    result = logic.process(addBody(name="small"), options)
+    assert result.segmentationNode.GetName() == "small segmentation"
+    assert ends == [] and folders() == []
+
+
 def test_killed_worker_is_one_sentence_and_the_next_run_works(scene, logic, options, folders, addBody):
     node = addBody(repeat=4)
     before = nodeIDs(scene)

@@ -133,21 +133,36 @@ def panel(
 
 
 @pytest.fixture
-def addResult(panel: Panel, addCT: Callable[..., Any], labelArray: np.ndarray, makeResult: Callable[..., Any]) -> Any:
-    """Gives the panel a result as a run would have left it, without the run: attention maps of these names."""
+def sliceView(scene: Any) -> Iterator[Any]:
+    """The composite node of a slice view, as the application would have made it."""
+    node = slicer.vtkMRMLSliceCompositeNode()
+    node.SetLayoutName("Red")
+    node.SetSingletonTag("Red")
+    node = scene.AddNode(node)
+    yield node
+    # Closing a scene leaves singletons in it.
+    scene.RemoveNode(node)
 
-    def add(*mapNames: str) -> Any:
+
+@pytest.fixture
+def addResult(panel: Panel, addCT: Callable[..., Any], labelArray: np.ndarray, makeResult: Callable[..., Any]) -> Any:
+    """Gives the panel a result as a run would have left it, without the run: attention maps of these names.
+
+    output: the segmentation node whose segments are replaced; None makes a new one.
+    """
+
+    def add(*mapNames: str, output: Any = None, message: str = "body: something to know.") -> Any:
         from AttentionSegmentationLib.Segmentation.ResultNodes import addResultNodes
         from AttentionSegmentationLib.Segmentation.SegmentationLogic import ProcessingResult
         from AttentionSegmentationLib.VolumeConversion import volumeFromNode
 
-        volumeNode = addCT(name="body")
+        volumeNode = panel.parameters.inputVolume if output is not None else addCT(name="body")
         panel.parameters.inputVolume = volumeNode
         volume = volumeFromNode(volumeNode)
         random = np.random.default_rng(1)
         maps = {name: volume.with_array(random.random(labelArray.shape, np.float32)) for name in mapNames}
-        result = makeResult(volume, labelArray, attention=maps, messages=("body: something to know.",))
-        nodes = addResultNodes(volumeNode, result)
+        result = makeResult(volume, labelArray, attention=maps, messages=(message,))
+        nodes = addResultNodes(volumeNode, result, output)
         panel.widget.panel._onFinished(ProcessingResult(**vars(nodes), messages=result.messages, segmentResult=result))
         return nodes
 

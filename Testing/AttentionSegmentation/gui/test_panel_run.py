@@ -47,21 +47,6 @@ def test_second_click_uses_the_same_worker(panel, addBody):
     assert first in {process.pid for process in workers()}
 
 
-@pytest.mark.parametrize("stage", ["at once", "while PyTorch is loaded", "in the middle"])
-def test_cancel_leaves_the_scene_as_it_was(scene, panel, longRun, stage):
-    before = nodeNames(scene)
-    panel.click()
-    if stage == "while PyTorch is loaded":
-        panel.process(lambda: "PyTorch" in panel.ui.stageLabel.text)
-    elif stage == "in the middle":
-        panel.process(lambda: panel.ui.progressBar.value > 300)
-    panel.ui.runButton.click()
-    panel.process(lambda: panel.ui.runButton.text == "Segment", seconds=3)
-    assert nodeNames(scene) == before
-    assert not panel.ui.errorLabel.visible
-    assert not panel.ui.progressContainer.visible
-
-
 def test_killed_worker_gives_a_sentence_and_the_next_click_works(scene, panel, addBody, longRun):
     before = nodeNames(scene)
     panel.click()
@@ -207,6 +192,23 @@ def test_replacing_asks_once(panel, addBody, interactive, dialogs):
     dialogs.expect("confirm", "body segmentation", True)
     assert panel.run() is segmentation
     assert len(dialogs.shown) == 2
+
+
+def test_replaced_results_are_shown(panel, addBody, interactive, dialogs):
+    panel.parameters.inputVolume = addBody()
+    panel.parameters.attention = True
+    segmentation = panel.run()
+    assert panel.ui.resultsTable.rowCount == 4
+    assert "spleen" in panel.ui.resultMessagesLabel.text
+    panel.parameters.outputSegmentation = segmentation
+    panel.parameters.omittedOrgans = ["spleen"]
+    panel.parameters.subGates = True
+    dialogs.expect("confirm", "body segmentation", True)
+    panel.run()
+    rows = [panel.ui.resultsTable.item(row, 0).text() for row in range(panel.ui.resultsTable.rowCount)]
+    assert rows == ["pancreas", "right kidney", "left kidney"]
+    assert "spleen" not in panel.ui.resultMessagesLabel.text
+    assert panel.ui.overlayMapComboBox.count == 6
 
 
 def test_nothing_is_replaced_where_nobody_can_be_asked(panel, addBody):

@@ -18,14 +18,6 @@ from Testing.slicer_standin.proxies import unwrap
 from .conftest import MODULE_FILE, workers
 
 
-@pytest.fixture
-def sliceView(scene):
-    """The composite node of a slice view, as the application would have made it."""
-    node = slicer.vtkMRMLSliceCompositeNode()
-    node.SetLayoutName("Red")
-    return scene.AddNode(node)
-
-
 def checkBoxes(panel):
     layout = panel.ui.organsContainer.layout()
     return {layout.itemAt(n).widget().text: layout.itemAt(n).widget() for n in range(layout.count())}
