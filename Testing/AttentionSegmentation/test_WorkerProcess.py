@@ -30,7 +30,7 @@ def client(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
             if os.name == "nt":
                 pytest.skip("the stand-in for Slicer's launcher is a script")
             launcher = tmp_path_factory.mktemp("Slicer größer 5") / "PythonSlicer"
-            launcher.write_text(f'#!/bin/sh\n{sys.executable} "$@"\nexit $?\n', encoding="utf-8")
+            launcher.write_text(f'#!/bin/sh\n"{sys.executable}" "$@"\nexit $?\n', encoding="utf-8")
             launcher.chmod(0o755)
             monkeypatch.setenv("PATH", f"{launcher.parent}{os.pathsep}{os.environ['PATH']}")
         with transports(request.param, tmp_path_factory.mktemp("slicer")):
