@@ -53,7 +53,9 @@ def verb(name: str) -> set[str]:
 
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_example_is_valid_bash(repository: Path, name: str) -> None:
-    result = subprocess.run(["bash", "-n", script(repository, name)], capture_output=True, text=True, check=False)
+    result = subprocess.run(
+        ["bash", "-n", script(repository, name)], capture_output=True, encoding="utf-8", check=False
+    )
     assert (result.returncode, result.stderr) == (0, "")
 
 
@@ -118,7 +120,7 @@ def test_training_example_trains(repository: Path, slurm: dict[str, str], tmp_pa
         ["bash", script(repository, "train"), config],
         env=slurm,
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         timeout=240,
         check=False,
     )
@@ -133,7 +135,9 @@ def test_batch_example_segments(repository: Path, slurm: dict[str, str], tmp_pat
     scan = tmp_path / "a.nii.gz"
     write_volume(make_phantom(PhantomOptions(seed=1, spacing=(6.0, 6.0, 8.0))).ct, scan)
     command = ["bash", script(repository, "segment"), "results", scan, "missing.nii", "--model", model]
-    result = subprocess.run(command, env=slurm, cwd=tmp_path, capture_output=True, text=True, timeout=240, check=False)
+    result = subprocess.run(
+        command, env=slurm, cwd=tmp_path, capture_output=True, encoding="utf-8", timeout=240, check=False
+    )
     assert result.returncode == 1, result.stderr
     assert f"1 of 2 scans segmented, 1 failed:\n  missing: {tmp_path}/missing.nii: no such file" in result.stdout
     assert (tmp_path / "results" / "a" / "a_labels.nii.gz").is_file()

@@ -78,7 +78,7 @@ def commit() -> str:
     root = Path(AGTraining.__file__).resolve().parents[1]
     try:
         command = ["git", "-C", str(root), "rev-parse", "--show-toplevel", "HEAD"]
-        output = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True).stdout
+        output = subprocess.run(command, capture_output=True, encoding="utf-8", timeout=30, check=True).stdout
     except (OSError, subprocess.SubprocessError):
         return ""
     # An installed package may lie within somebody else's repository.
