@@ -17,6 +17,7 @@ h1, h2 { line-height: 1.2; } img { max-width: 100%; } .wide { overflow-x: auto; 
 table { border-collapse: collapse; } th, td { padding: .25em .8em; text-align: right; white-space: nowrap; }
 th, td { border-bottom: 1px solid #d5dadf; }
 th:first-child, td:first-child { text-align: left; }
+pre { background: #f3f5f7; padding: 1em; overflow: auto; }
 .note { background: #fdf3d8; padding: .4em .8em; }
 """
 

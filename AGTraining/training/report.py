@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import base64
 import html
-import io
 import os
 from pathlib import Path
 from typing import Any
@@ -12,20 +10,13 @@ from typing import Any
 import numpy as np
 import yaml
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from AGTraining.evaluation import page
 from AGTraining.training.attention_history import Snapshot, read_snapshots
 from AGTraining.training.config import TrainingConfig
 
 REPORT = "report.html"
-STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 70em; margin: 2em auto; padding: 0 1em; color: #1c2126; }
-h1, h2 { line-height: 1.2; } img { max-width: 100%; } pre { background: #f3f5f7; padding: 1em; overflow: auto; }
-table { border-collapse: collapse; } th, td { padding: .25em .9em; text-align: right; }
-th, td { border-bottom: 1px solid #d5dadf; }
-th:first-child, td:first-child { text-align: left; }
-"""
 ATTENTION_MAP = "inferno"
 INCHES = 1.9
 
@@ -35,34 +26,29 @@ def write_report(folder: Path, config: TrainingConfig, history: list[dict[str, A
     snapshots = read_snapshots(folder)
     colours = {number: np.array(item.color) / 255 for number, item in enumerate(config.classes, 1)}
     parts = [
-        f"<h1>{html.escape(config.name)}</h1>",
-        f"<p>{_summary(config, history)}</p>",
-        "<h2>Curves</h2>",
-        _picture(_curves(config, history), "Loss, learning rate and DSC over the epochs"),
-        "<h2>DSC by organ</h2>",
+        page.paragraph(_summary(config, history)),
+        page.heading("Curves"),
+        page.picture(_curves(config, history), "Loss, learning rate and DSC over the epochs"),
+        page.heading("DSC by organ"),
         _table(config, history),
     ]
     if snapshots:
-        parts += ["<h2>Validation slices</h2>", "<p>Dashed: the reference. Solid: the network, after the last of the "
-                  "epochs shown. The patient's right is on the left.</p>"]  # fmt: skip
-        parts.append(_picture(_slices(snapshots[max(snapshots)], colours), "Slices with organ outlines"))
+        parts += [page.heading("Validation slices"), page.paragraph("Dashed: the reference. Solid: the network, after "
+                  "the last of the epochs shown. The patient's right is on the left.")]  # fmt: skip
+        parts.append(page.picture(_slices(snapshots[max(snapshots)], colours), "Slices with organ outlines"))
     for number, latest in enumerate(snapshots[max(snapshots)] if snapshots else ()):
         if latest.attention:
             # A run that was resumed may show more cases than it did at first.
             seen = {epoch: items[number] for epoch, items in snapshots.items() if number < len(items)}
             title = f"Attention: {latest.case}, slice {latest.k}"
-            parts += [f"<h2>{html.escape(title)}</h2>", "<p>The coefficients of each gate at chosen epochs, "
-                      "0 (dark) to 1 (bright).</p>"]  # fmt: skip
-            parts.append(_picture(_attention(seen), title))
+            parts += [page.heading(title), page.paragraph("The coefficients of each gate at chosen epochs, "
+                      "0 (dark) to 1 (bright).")]  # fmt: skip
+            parts.append(page.picture(_attention(seen), title))
     settings = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
-    parts += ["<h2>Configuration</h2>", f"<pre>{html.escape(settings)}</pre>"]
-    document = (
-        f'<!DOCTYPE html>\n<html lang="en">\n<head><meta charset="utf-8"><title>{html.escape(config.name)}</title>'
-        f"<style>{STYLE}</style></head>\n<body>\n" + "\n".join(parts) + "\n</body>\n</html>\n"
-    )
+    parts += [page.heading("Configuration"), f"<pre>{html.escape(settings)}</pre>"]
     path = folder / REPORT
     temporary = folder / f".{REPORT}.part"
-    temporary.write_text(document, encoding="utf-8")
+    temporary.write_text(page.document(config.name, parts), encoding="utf-8")
     os.replace(temporary, path)
     return path
 
@@ -72,7 +58,7 @@ def _summary(config: TrainingConfig, history: list[dict[str, Any]]) -> str:
     text = f"{config.network.name}, {len(history)} of {config.epochs} epochs, seed {config.seed}."
     if best is not None:
         text += f" Best mean DSC {_mean(best):.3f} in epoch {best['epoch']}."
-    return html.escape(text)
+    return text
 
 
 def _best(history: list[dict[str, Any]]) -> dict[str, Any] | None:
@@ -87,17 +73,13 @@ def _mean(record: dict[str, Any]) -> float:
 def _table(config: TrainingConfig, history: list[dict[str, Any]]) -> str:
     best = _best(history)
     if best is None:
-        return "<p>There was no validation.</p>"
+        return page.paragraph("There was no validation.")
     last = next(record for record in reversed(history) if record.get("dsc"))
     names = [item.name for item in config.classes]
-    rows = [(name, *(record["dsc"].get(name) for record in (best, last))) for name in names]
-    rows.append(("mean", _mean(best), _mean(last)))
-    cells = (
-        f"<tr><td>{html.escape(name)}</td>" + "".join(f"<td>{_number(v)}</td>" for v in values) + "</tr>"
-        for name, *values in rows
-    )
-    head = f"<tr><th>organ</th><th>best (epoch {best['epoch']})</th><th>last (epoch {last['epoch']})</th></tr>"
-    return f"<table>{head}{''.join(cells)}</table><p>– : not labelled in any validation case, or left out.</p>"
+    rows = [(name, *(_number(record["dsc"].get(name)) for record in (best, last))) for name in names]
+    rows.append(("mean", _number(_mean(best)), _number(_mean(last))))
+    head = ("organ", f"best (epoch {best['epoch']})", f"last (epoch {last['epoch']})")
+    return page.table(head, rows) + page.paragraph("– : not labelled in any validation case, or left out.")
 
 
 def _number(value: float | None) -> str:
@@ -166,11 +148,3 @@ def _show(axes: Axes, image: np.ndarray) -> None:
 def _bare(axes: Axes) -> None:
     axes.set_xticks([])
     axes.set_yticks([])
-
-
-def _picture(figure: Figure, text: str) -> str:
-    """The figure as part of the document."""
-    buffer = io.BytesIO()
-    FigureCanvasAgg(figure).print_png(buffer)
-    data = base64.b64encode(buffer.getvalue()).decode("ascii")
-    return f'<p><img alt="{html.escape(text)}" src="data:image/png;base64,{data}"></p>'
