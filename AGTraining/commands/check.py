@@ -12,6 +12,7 @@ from AGTraining.terminal import progress_bar
 
 if TYPE_CHECKING:
     from AGTraining.data.check import Findings
+    from AGTraining.training.planes_config import PlanesConfig
 
 
 def add_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser], common: argparse.ArgumentParser) -> None:
@@ -19,11 +20,13 @@ def add_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser], commo
     parser = verbs.add_parser("check", parents=[common], help="say all that is wrong with data sets")
     parser.description = (
         "Reads every image and label map: missing files, grids that do not fit, unknown labels, NaN, intensities that "
-        "are no Hounsfield units, patients in training and validation. Exit code 1 where there is a problem."
+        "are no Hounsfield units, patients in training and validation. Of frames of ultrasound: files, labels, boxes, "
+        "patients. Exit code 1 where there is a problem."
     )
     parser.add_argument(
         "inputs", nargs="+", type=expanded_path, metavar="DATASET",
-        help="dataset.json or its folder, or a training configuration (.yaml) for all data sets that it names",
+        help="dataset.json or its folder; a table (.csv), HDF5 file or folder of classes for frames; or a training "
+        "configuration (.yaml) for all data sets that it names",
     )  # fmt: skip
     parser.add_argument("--split", type=expanded_path, metavar="FILE", help="splits.json of the data set, to check too")
     parser.add_argument("--data", type=expanded_path, metavar="DIR", help="where a configuration's data sets lie")
@@ -36,15 +39,18 @@ def run(parsed: argparse.Namespace) -> int:
     from AGTraining.data.check import Findings, check_all
     from AGTraining.data.dataset import read_description
     from AGTraining.data.splits import check_splits, read_splits
+    from AGTraining.data.planes.sources import holds_frames
     from AGTraining.errors import ConfigurationError
 
     findings = Findings()
     datasets: list[Path] = []
     for path in parsed.inputs:
         if path.suffix.lower() in (".yaml", ".yml"):
-            found, named = _check_config(path, parsed.data)
+            found, named = _check_config(path, parsed.data, parsed.workers)
             findings.add(found)
             datasets += named
+        elif holds_frames(path):
+            findings.add(_check_frames(path, parsed.workers))
         else:
             datasets.append(path)
     datasets = list(dict.fromkeys(datasets))
@@ -69,15 +75,37 @@ def run(parsed: argparse.Namespace) -> int:
     return int(bool(problems))
 
 
-def _check_config(path: Path, data: Path | None) -> tuple[Findings, list[Path]]:
-    """What is wrong with a configuration's choice of data, and the data sets that it names (phantoms need no check)."""
+def _check_frames(path: Path, workers: int) -> Findings:
+    """What is wrong with a data set of frames by itself: whose labels they are shows a configuration."""
+    from AGTraining.data.planes.check import check_pictures, read_plane_sources
+    from AGTraining.data.planes.sources import source_of
+
+    datasets, findings = read_plane_sources([source_of(path)], "training")
+    with progress_bar("check") as progress:
+        findings.add(check_pictures(datasets, workers, progress))
+    for dataset in datasets:
+        patients = {frame.patient for frame in dataset.frames}
+        print(f"{dataset.path}: {len(dataset.frames)} frames of {len(patients)} patients")
+        for label, count in dataset.labels.items():
+            print(f"  {label}: {count}")
+    return findings
+
+
+def _check_config(path: Path, data: Path | None, workers: int) -> tuple[Findings, list[Path]]:
+    """What is wrong with a configuration's choice of data, and the data sets of volumes that it names, which are
+    still to be checked (phantoms need no check).
+    """
     from AGTraining.data.check import Findings, check_apart
     from AGTraining.data.prepare import require_labels
     from AGTraining.data.sources import read_source
     from AGTraining.errors import ConfigurationError
-    from AGTraining.training.config import read_config
+    from AGTraining.training.config import TrainingConfig, read_config
+    from AGTraining.training.planes_config import PlanesConfig
 
-    config = read_config(path, data)
+    config = read_config(path, data, any_task=True)
+    if isinstance(config, PlanesConfig):
+        return _check_planes_config(config, workers), []
+    assert isinstance(config, TrainingConfig)
     findings = Findings()
     parts = [[source for source in part if source.dataset] for part in (config.training, config.validation)]
     try:
@@ -87,3 +115,21 @@ def _check_config(path: Path, data: Path | None) -> tuple[Findings, list[Path]]:
     except ConfigurationError as error:
         findings.problems.append(f"{path}: {error}")
     return findings, [source.dataset for part in parts for source in part if source.dataset]
+
+
+def _check_planes_config(config: PlanesConfig, workers: int) -> Findings:
+    from AGTraining.data.planes.check import check_pictures, check_planes
+
+    training, validation = (
+        [source for source in sources if source.phantoms is None] for sources in (config.training, config.validation)
+    )
+    phantoms = len(training) < len(config.training)
+    grouped = {name for group in config.groups for name in group.of}
+    # A class may be known to a teacher, stand in a group, or be shown by phantoms.
+    required = [config.teacher is None and not phantoms and item.name not in grouped for item in config.classes]
+    trained, validated, findings = check_planes(
+        training, validation, config.targets, [*required, *(False for _ in config.groups)]
+    )
+    with progress_bar("check") as progress:
+        findings.add(check_pictures([*trained, *validated], workers, progress))
+    return findings

@@ -25,6 +25,7 @@ from AGTraining.inference.result import SegmentOptions
 from AGTraining.training.config import SourceSettings, TrainingConfig, read_config
 from AGTraining.training.provenance import contents_key
 from AGTraining.training.run import train
+from AGTraining.training.run_config import RunConfig
 
 Say = Callable[[str], None]
 
@@ -36,12 +37,12 @@ TESTED = "tested.json"
 PLACES = {"output", "prepared", "training", "validation", "initial_weights"}
 
 
-def model_path(config: TrainingConfig) -> Path:
+def model_path(config: RunConfig) -> Path:
     """Where the run of this configuration leaves its model."""
     return config.output / f"{config.name}.safetensors"
 
 
-def is_trained(config: TrainingConfig) -> bool:
+def is_trained(config: RunConfig) -> bool:
     """Whether the run's folder holds the model of this configuration. False for a run that is under way.
 
     Where files lie does not count: runs may be collected on another machine.
@@ -49,13 +50,13 @@ def is_trained(config: TrainingConfig) -> bool:
     if not model_path(config).is_file():
         return False
     try:
-        kept = read_config(config.output / "config.yaml")
+        kept = read_config(config.output / "config.yaml", any_task=True)
     except ConfigurationError:
         return False
     return kept.model_dump(exclude=PLACES) == config.model_dump(exclude=PLACES)
 
 
-def trained_model(config: TrainingConfig, device: str, collect: bool, say: Say) -> Path | None:
+def trained_model(config: RunConfig, device: str, collect: bool, say: Say) -> Path | None:
     """The model of the configuration's run, which is trained (or gone on with) where it is not there yet.
 
     collect: train nothing; None for a run that is not done. Raises what `train` raises.
@@ -80,7 +81,7 @@ def scored(config: TrainingConfig, model: Path, device: str, say: Say) -> Evalua
     if source.phantoms is not None:
         dataset = phantom_dataset(source.phantoms, config.output.parent / "phantoms")
         source = source.model_copy(update={"dataset": dataset, "phantoms": None})
-    kept = _read(folder / TESTED)
+    kept = read_tested(folder / TESTED)
     of = {"model": content_hash(model), "data": _data_key(source, config) or kept.get("data")}
     if (folder / JSON_FILE).is_file() and kept == of:
         return read_evaluation(folder / JSON_FILE)
@@ -104,8 +105,8 @@ def scored(config: TrainingConfig, model: Path, device: str, say: Say) -> Evalua
     return result
 
 
-def _read(path: Path) -> dict[str, Any]:
-    """A JSON file's content, nothing where it cannot be read."""
+def read_tested(path: Path) -> dict[str, Any]:
+    """What a kept evaluation is of, nothing where it cannot be read."""
     try:
         return dict(json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):

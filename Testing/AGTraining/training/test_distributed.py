@@ -196,7 +196,7 @@ def test_two_processes_train_as_one_with_twice_the_batch(
         # float32: sums in another order differ by 1e-7, which six steps through ReLUs make ten times as much.
         assert one["loss"] == pytest.approx(other["loss"], rel=1e-5)
         # A voxel or two may fall to the other side of a probability of one half.
-        assert one["dsc"] == pytest.approx(other["dsc"], abs=2e-3)
+        assert one["scores"] == pytest.approx(other["scores"], abs=2e-3)
     first = {name: value.detach() for name, value in Trainer(config, "cpu").network.named_parameters()}
     moved = max(float((expected["network"][name] - value).abs().max()) for name, value in first.items())
     apart = max(float((expected["network"][name] - found["network"][name]).abs().max()) for name in first)

@@ -177,7 +177,7 @@ def test_deterministic_algorithms_are_asked_for_and_the_setting_is_put_back() ->
 def test_run_has_stalled_when_so_many_validations_were_no_better(
     scores: list[float], patience: int, stalled: bool
 ) -> None:
-    history = [{"loss": 1.0}, *({"dsc": {"ball": score + 0.1, "cube": score - 0.1}} for score in scores)]
+    history = [{"loss": 1.0}, *({"scores": {"ball": score + 0.1, "cube": score - 0.1}} for score in scores)]
     assert has_stalled(history, patience) is stalled
 
 

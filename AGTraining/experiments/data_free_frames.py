@@ -1,0 +1,90 @@
+"""Frames of planes of which there are none, out of a trained network: `python -m AGTraining.experiments.data_free_frames`.
+
+Writes a folder for each class with 8-bit PNGs of the size that the network sees (see `AGTraining.training.inversion`),
+and a `frames.json` with the probability that the network gives each one's class. They are training material beside
+real frames, for a student of the same teacher; no one should take them for ultrasound.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from AGTraining import bundle
+from AGTraining.errors import AGTrainingError, ConfigurationError
+from AGTraining.inference.device import choose_device
+from AGTraining.training.inversion import InversionSettings, invert, noise_pictures
+
+INDEX = "frames.json"
+
+
+def make_frames(
+    model: bundle.PlanesBundle,
+    out: Path,
+    classes: Sequence[str],
+    count: int,
+    batch: int = 24,
+    seed: int = 0,
+    settings: InversionSettings | None = None,
+) -> dict[str, float]:
+    """Writes `count` frames of each class; returns the probability of its class by file, relative to `out`.
+
+    Each batch holds all classes in turn: the statistics that it is held to are those of a mixture. Raises
+    ConfigurationError for classes that the model does not have.
+    """
+    names = [item.name for item in model.info.classes]
+    unknown = [name for name in classes if name not in names]
+    if unknown:
+        raise ConfigurationError(f"{model.path}: has no class '{unknown[0]}'; it has {', '.join(names)}.")
+    wanted = [name for _ in range(count) for name in classes]
+    sure: dict[str, float] = {}
+    numbers = dict.fromkeys(classes, 0)
+    for first in range(0, len(wanted), batch):
+        part = wanted[first : first + batch]
+        starts = noise_pictures(len(part), model.info.frame.size, seed=seed + first)
+        targets = [names.index(name) for name in part]
+        pictures, probabilities = invert(
+            model.network, starts, targets, model.info.frame.scale, settings, seed=seed + first
+        )
+        for name, picture, probability in zip(part, pictures, probabilities.tolist(), strict=True):
+            file = Path(name, f"{numbers[name]:04d}.png")
+            numbers[name] += 1
+            (out / file).parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(np.rint(picture[0].numpy() * 255).astype(np.uint8)).save(out / file)
+            sure[file.as_posix()] = round(probability, 4)
+        (out / INDEX).write_text(json.dumps(sure, indent=1), encoding="utf-8")
+        print(f"{len(sure)} of {len(wanted)} frames", file=sys.stderr, flush=True)
+    return sure
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command; returns its exit code."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", type=Path, help="bundle of a Sononet, as import-sononet makes it")
+    parser.add_argument("out", type=Path, help="folder for the frames")
+    parser.add_argument("--classes", nargs="+", default=None, metavar="NAME", help="default: all but the background")
+    parser.add_argument("--count", type=int, default=20, help="frames of each class")
+    parser.add_argument("--batch", type=int, default=24)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--device", default="auto")
+    given = parser.parse_args(arguments)
+    try:
+        model = bundle.load_planes(given.model, choose_device(given.device))
+        classes = given.classes or [item.name for item in model.info.classes if not item.background]
+        sure = make_frames(model, given.out, classes, given.count, given.batch, given.seed)
+    except AGTrainingError as error:
+        print(error, file=sys.stderr)
+        return 1
+    print(f"{len(sure)} frames in {given.out}; mean probability of their class {np.mean(list(sure.values())):.3f}")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,84 @@
+"""The frames of a run of planes: read and checked, told apart by content, and described."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from AGTraining.data.fingerprint import KnownHashes
+from AGTraining.data.planes.check import check_planes
+from AGTraining.data.planes.labelled import LabelledFrame, LabelMap, PlaneDataset
+from AGTraining.data.planes.sources import with_plane_phantoms
+from AGTraining.errors import ConfigurationError
+from AGTraining.training.planes_config import PlanesConfig
+
+logger = logging.getLogger(__name__)
+
+
+def prepared_frames(config: PlanesConfig) -> Path:
+    """The folder of frames that are cut and resized."""
+    return config.prepared or config.output.parent / "prepared"
+
+
+def with_plane_phantoms_of(config: PlanesConfig) -> PlanesConfig:
+    """The configuration with tables in place of phantoms, which are made beside the run's folder."""
+    folder = config.output.parent / "phantoms"
+    return config.model_copy(
+        update={
+            "training": with_plane_phantoms(config.training, folder),
+            "validation": with_plane_phantoms(config.validation, folder),
+        }
+    )
+
+
+def read_parts(config: PlanesConfig) -> tuple[list[PlaneDataset], list[PlaneDataset]]:
+    """The data sets that are trained and validated on. Raises ConfigurationError with all that is wrong with them."""
+    grouped = {name for group in config.groups for name in group.of}
+    required = [config.teacher is None and item.name not in grouped for item in config.classes]
+    training, validation, findings = check_planes(
+        config.training, config.validation, config.targets, [*required, *(False for _ in config.groups)]
+    )
+    if findings.problems:
+        more = "".join(f"\n  {problem}" for problem in findings.problems)
+        count = len(findings.problems)
+        raise ConfigurationError(findings.problems[0] if count == 1 else f"{count} problems with the frames:{more}")
+    for warning in findings.warnings:
+        logger.warning("%s", warning)
+    return training, validation
+
+
+def all_frames(datasets: Sequence[PlaneDataset]) -> list[LabelledFrame]:
+    """The frames of all data sets, in their order."""
+    return [frame for dataset in datasets for frame in dataset.frames]
+
+
+def frame_contents(
+    config: PlanesConfig, training: Sequence[PlaneDataset], validation: Sequence[PlaneDataset]
+) -> dict[str, Any]:
+    """What is in the files of the frames, their labels and how often they are drawn, wherever they lie."""
+    folder = prepared_frames(config)
+    folder.mkdir(parents=True, exist_ok=True)
+    known, labels = KnownHashes(folder), LabelMap(config.targets)
+    contents = {
+        name: [
+            [known.get(frame.source), frame.index, frame.part, labels.number(frame.label), frame.weight]
+            for frame in all_frames(datasets)
+        ]
+        for name, datasets in (("training data", training), ("validation data", validation))
+    }
+    known.save()
+    return contents
+
+
+def describe_frames(dataset: PlaneDataset) -> dict[str, Any]:
+    """A data set as a bundle's provenance names it."""
+    return {
+        "name": dataset.name,
+        "licence": dataset.licence,
+        "frames": len(dataset.frames),
+        "labelled": sum(frame.label is not None for frame in dataset.frames),
+        "patients": len({frame.patient for frame in dataset.frames}),
+        "labels": dataset.labels,
+    }
