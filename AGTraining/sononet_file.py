@@ -77,6 +77,8 @@ def _read(source: Path) -> list[np.ndarray]:
             if set(names) != set(file.files):
                 raise _other_layout(source, "its arrays are not named arr_0, arr_1, …")
             return [np.asarray(file[name]) for name in names]
+    except BundleError:
+        raise
     except (zipfile.BadZipFile, EOFError, zlib.error, NotImplementedError) as error:
         reason = " ".join(str(error).split())[:100]
         raise BundleError(f"{source}: not a complete .npz file ({reason}); download it again from {SOURCE}.") from error

@@ -38,8 +38,8 @@ def run(parsed: argparse.Namespace) -> int:
     """Prints problems on stderr, warnings and a summary on stdout."""
     from AGTraining.data.check import Findings, check_all
     from AGTraining.data.dataset import read_description
-    from AGTraining.data.splits import check_splits, read_splits
     from AGTraining.data.planes.sources import holds_frames
+    from AGTraining.data.splits import check_splits, read_splits
     from AGTraining.errors import ConfigurationError
 
     findings = Findings()

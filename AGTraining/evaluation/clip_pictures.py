@@ -12,7 +12,7 @@ from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from AGTraining.evaluation.preview import ATTENTION_MAP, BACKGROUND, FAINT, HALO, INK
+from AGTraining.evaluation.preview import ATTENTION_MAP, BACKGROUND, FAINT, INK
 from AGTraining.imaging.box import Box
 from AGTraining.imaging.frame_sequence import display
 from AGTraining.inference.plane_result import ClipFrame, ClipResult
@@ -99,10 +99,7 @@ def draw_best_frame(
         )  # fmt: skip
         axes.set_xlim(0, columns)
         axes.set_ylim(rows, 0)
-        axes.text(
-            0.015, 0.985, f"attention, {name.replace('block', 'block ')}",
-            color=INK, fontsize=8, ha="left", va="top", transform=axes.transAxes, path_effects=HALO,
-        )  # fmt: skip
+        axes.set_title(f"attention, {name.replace('block', 'block ')}", color=INK, fontsize=9, loc="left")
     if not attention:
         panels[0].text(
             0.015, 0.015, "this model has no attention", color=FAINT, fontsize=8, transform=panels[0].transAxes

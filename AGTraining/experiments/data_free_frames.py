@@ -36,31 +36,32 @@ def make_frames(
 ) -> dict[str, float]:
     """Writes `count` frames of each class; returns the probability of its class by file, relative to `out`.
 
-    Each batch holds all classes in turn: the statistics that it is held to are those of a mixture. Raises
-    ConfigurationError for classes that the model does not have.
+    Each batch holds all classes in turn: the statistics that it is held to are those of a mixture. Batches that are in
+    `out` already are not made again, so that the command goes on where it was ended. Raises ConfigurationError for classes that the model does not have.
     """
     names = [item.name for item in model.info.classes]
     unknown = [name for name in classes if name not in names]
     if unknown:
         raise ConfigurationError(f"{model.path}: has no class '{unknown[0]}'; it has {', '.join(names)}.")
     wanted = [name for _ in range(count) for name in classes]
-    sure: dict[str, float] = {}
-    numbers = dict.fromkeys(classes, 0)
+    index = out / INDEX
+    sure: dict[str, float] = json.loads(index.read_text(encoding="utf-8")) if index.is_file() else {}
+    files = [Path(name, f"{number:04d}.png").as_posix() for number in range(count) for name in classes]
     for first in range(0, len(wanted), batch):
-        part = wanted[first : first + batch]
-        starts = noise_pictures(len(part), model.info.frame.size, seed=seed + first)
-        targets = [names.index(name) for name in part]
+        part = slice(first, first + batch)
+        if all(file in sure for file in files[part]):
+            continue
+        targets = [names.index(name) for name in wanted[part]]
+        starts = noise_pictures(len(targets), model.info.frame.size, seed=seed + first)
         pictures, probabilities = invert(
             model.network, starts, targets, model.info.frame.scale, settings, seed=seed + first
         )
-        for name, picture, probability in zip(part, pictures, probabilities.tolist(), strict=True):
-            file = Path(name, f"{numbers[name]:04d}.png")
-            numbers[name] += 1
+        for file, picture, probability in zip(files[part], pictures, probabilities.tolist(), strict=True):
             (out / file).parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(np.rint(picture[0].numpy() * 255).astype(np.uint8)).save(out / file)
-            sure[file.as_posix()] = round(probability, 4)
-        (out / INDEX).write_text(json.dumps(sure, indent=1), encoding="utf-8")
-        print(f"{len(sure)} of {len(wanted)} frames", file=sys.stderr, flush=True)
+            sure[file] = round(probability, 4)
+        index.write_text(json.dumps(sure, indent=1), encoding="utf-8")
+        print(f"{first + len(targets)} of {len(wanted)} frames", file=sys.stderr, flush=True)
     return sure
 
 

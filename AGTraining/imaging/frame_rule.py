@@ -24,7 +24,7 @@ class FrameRule(BaseModel):
 
     size: rows and columns of the network's input, multiples of 16.
     crop: which part of the frame fills it. `centre`: the largest centred rectangle of the size's proportions, times
-        `share` (208/224 is the paper's central 208×272 of 224×288). `sector`: the bounding box of the scan sector,
+        `share` (272/288 is the paper's central 208×272 of 224×288). `sector`: the bounding box of the scan sector,
         grown to the size's proportions, so that shapes keep theirs; black where the frame ends. `fixed`: the rows and
         columns of `fixed` (rows from:to, columns from:to), as the published SonoNet weights need them, whose
         proportions are not kept; `centre` for frames too small for it.
@@ -99,12 +99,11 @@ class FrameRule(BaseModel):
         for channel in channels[1:]:
             x += resample(channel, box, self.size, self.rounded)
         x /= len(channels)
-        x -= x.mean(dtype=np.float64)
-        sd = float(x.std(dtype=np.float64))
-        # Rounding alone: what is this flat shows nothing.
-        if sd <= 1e-6 * max(1.0, float(np.abs(image).max())):
+        if _is_flat(image, box):
             return np.zeros(self.size, np.float32), box
-        x *= self.scale / sd
+        x -= x.mean(dtype=np.float64)
+        # A flat frame whose brighter part fell between two pixels of the input is zeros too.
+        x *= self.scale / max(float(x.std(dtype=np.float64)), 1e-6)
         return x, box
 
     def to_frame(self, box: Box, crop: Box) -> Box:
@@ -116,6 +115,15 @@ class FrameRule(BaseModel):
         """The inverse of `to_frame`."""
         x, y = self.size[1] / crop.width, self.size[0] / crop.height
         return Box((box.x0 - crop.x0) * x, (box.y0 - crop.y0) * y, (box.x1 - crop.x0) * x, (box.y1 - crop.y0) * y)
+
+
+def _is_flat(image: np.ndarray, box: Box) -> bool:
+    """Whether the part of the frame in the box has one gray value: the black around a frame is no content."""
+    inside = box.clipped(*image.shape[:2])
+    if inside is None:
+        return True
+    part = image[math.floor(inside.y0) : math.ceil(inside.y1), math.floor(inside.x0) : math.ceil(inside.x1)]
+    return bool(part.min() == part.max())
 
 
 def resample(image: np.ndarray, box: Box, size: tuple[int, int], rounded: bool = False) -> np.ndarray:

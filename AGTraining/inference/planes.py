@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -151,6 +151,7 @@ def analyse_clip(
     """
     frames: list[ClipFrame] = []
     broken: list[str] = []
+    sizes: dict[tuple[int, ...], int] = {}
     seconds = {READING: 0.0, DETECTING: 0.0}
     following = iter(sequence)
     while not broken:
@@ -168,6 +169,8 @@ def analyse_clip(
         seconds[READING] += time.perf_counter() - start
         if not batch:
             break
+        for frame in batch:
+            sizes.setdefault(frame.image.shape, frame.index)
         start = time.perf_counter()
         results = detector._detect([frame.image for frame in batch], keep_attention=False)
         seconds[DETECTING] += time.perf_counter() - start
@@ -183,7 +186,7 @@ def analyse_clip(
         not broken,
         sequence.count,
         sequence.spacing_mm,
-        tuple(dict.fromkeys((*sequence.messages, *broken, *_summed_up(frames), *detector.messages))),
+        tuple(dict.fromkeys((*sequence.messages, *broken, *_changed(sizes), *_summed_up(frames), *detector.messages))),
         describe(detector.device),
         seconds,
     )
@@ -208,6 +211,14 @@ def _progress(done: int, count: int | None) -> tuple[float, str]:
 
 def _frames(count: int) -> str:
     return f"{count} frame{'' if count == 1 else 's'}"
+
+
+def _changed(sizes: Mapping[tuple[int, ...], int]) -> Iterator[str]:
+    """A message for a clip whose frames have several sizes. sizes: the first frame of each."""
+    if len(sizes) > 1:
+        texts = [f"{columns} × {rows} pixels from frame {index + 1} on" for (rows, columns), index in sizes.items()]
+        shown = texts[:3] + (["…"] if len(texts) > 3 else [])
+        yield f"The frames change their size ({', '.join(shown)}); boxes are in the pixels of each frame."
 
 
 def _summed_up(frames: Sequence[ClipFrame]) -> Iterator[str]:

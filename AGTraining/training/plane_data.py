@@ -33,8 +33,11 @@ def with_plane_phantoms_of(config: PlanesConfig) -> PlanesConfig:
     )
 
 
-def read_parts(config: PlanesConfig) -> tuple[list[PlaneDataset], list[PlaneDataset]]:
-    """The data sets that are trained and validated on. Raises ConfigurationError with all that is wrong with them."""
+def read_parts(config: PlanesConfig, warn: bool = False) -> tuple[list[PlaneDataset], list[PlaneDataset]]:
+    """The data sets that are trained and validated on. Raises ConfigurationError with all that is wrong with them.
+
+    warn: log what may be wrong.
+    """
     grouped = {name for group in config.groups for name in group.of}
     required = [config.teacher is None and item.name not in grouped for item in config.classes]
     training, validation, findings = check_planes(
@@ -44,7 +47,7 @@ def read_parts(config: PlanesConfig) -> tuple[list[PlaneDataset], list[PlaneData
         more = "".join(f"\n  {problem}" for problem in findings.problems)
         count = len(findings.problems)
         raise ConfigurationError(findings.problems[0] if count == 1 else f"{count} problems with the frames:{more}")
-    for warning in findings.warnings:
+    for warning in findings.warnings if warn else ():
         logger.warning("%s", warning)
     return training, validation
 

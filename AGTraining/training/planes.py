@@ -99,7 +99,7 @@ class PlanesTask:
         self._make_phantoms()
         config = self.config
         with distributed.main_first():
-            self._training, self._validation = read_parts(config)
+            self._training, self._validation = read_parts(config, warn=distributed.is_main())
         teacher = None
         if config.teacher is not None:
             self._teacher = Teacher(config.teacher, config.classes, config.frame, self.device)

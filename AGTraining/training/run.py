@@ -73,7 +73,10 @@ def export_bundle(config: RunConfig, checkpoint: Path, path: Path) -> None:
     info = make_task(config, torch.device("cpu")).describe(state["epoch"], best_validation(state["history"]))
     network = bundle.NETWORKS[info.network](**info.arguments)
     network.load_state_dict(trained_weights(state))
-    bundle.save(path, network, info)
+    # The variances behind the published SonoNet weights, whose input is 255 times as large, are beyond fp16.
+    numbers = [value for value in network.state_dict().values() if value.is_floating_point()]
+    half = all(bool(torch.isfinite(value.half()).all()) for value in numbers)
+    bundle.save(path, network, info, half=half)
 
 
 def trained_weights(state: dict[str, Any]) -> dict[str, Any]:

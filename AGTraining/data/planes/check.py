@@ -77,7 +77,7 @@ def check_plane_parts(training: Sequence[PlaneDataset], validation: Sequence[Pla
         for frame in dataset.frames:
             files[_file(frame)] = frame
             if frame.known_patient:
-                patients[dataset.name, frame.patient] = frame
+                patients.setdefault((dataset.name, frame.patient), frame)
     both: dict[tuple[str, str], list[LabelledFrame]] = defaultdict(list)
     told = set()
     for dataset in validation:

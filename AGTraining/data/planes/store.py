@@ -67,6 +67,8 @@ def store_frames(
     needs a folder. Raises ConfigurationError with all frames that cannot be read.
     """
     shape = (len(frames), *stored_size(rule, margin))
+    if not frames:
+        return np.empty(shape, dtype=np.uint8)
     large = math.prod(shape) > memory_mib * MIB
     path = None if folder is None else folder / f"frames-{_key(frames, rule, margin)}.npy"
     if path is not None and path.is_file():

@@ -25,10 +25,10 @@ def test_the_network_is_surer_of_the_target_than_before(network):
     starts = noise_pictures(4, SIZE, seed=100)
     with torch.no_grad():
         before = torch.softmax(network(standardised(starts)), dim=1).diagonal()
-    settings = InversionSettings(stages=((4, 15), (1, 15)), statistics=0, variation=0, square_variation=0, jitter=1)
+    settings = InversionSettings(stages=((1, 40),), statistics=0, variation=0, square_variation=0, jitter=0)
     _, after = invert(network, starts, [0, 1, 2, 3], settings=settings)
     # A network without training is never sure, but each picture must have moved its way.
-    assert torch.all(after > before + 0.02)
+    assert torch.all(after > before + 0.1)
 
 
 def test_pictures_are_gray_values(network):
