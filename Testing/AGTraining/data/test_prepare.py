@@ -104,6 +104,26 @@ def test_all_storage_orders_give_the_patients_axes(tmp_path: Path, flip: tuple[i
     np.testing.assert_array_equal(prepared.target, TARGETS[blocks()])
 
 
+def test_coarser_model_grid_keeps_the_organs_volume(tmp_path: Path) -> None:
+    prepared = one(tmp_path, spacing=4.0)
+    assert prepared.image.shape == tuple(n // 2 for n in blocks().shape)
+    assert (prepared.target == 3).sum() * 8 == (blocks() >= 3).sum()
+
+
+def test_voxels_of_an_incomplete_label_are_kept_as_evidence(tmp_path: Path) -> None:
+    prepared = one(tmp_path, "pancreas")
+    np.testing.assert_array_equal(prepared.target == 1, blocks() == 1)
+
+
+@pytest.mark.parametrize("other", [np.diag([1, 1, 1.05, 1]), np.diag([-1.0, 1, 1, 1])])
+def test_label_map_of_another_grid_is_refused_with_its_name(data: Path, tmp_path: Path, other: np.ndarray) -> None:
+    path = read_dataset(data).cases[1].label
+    labels = read_volume(path)
+    write_volume(Volume(labels.array, labels.ijk_to_world @ other), path)
+    with pytest.raises(ConfigurationError, match=rf"{path.name}: its grid .* is not that of"):
+        prepare(data, tmp_path)
+
+
 @pytest.mark.parametrize(
     ("incomplete", "known", "expected"),
     [

@@ -1,24 +1,21 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import shutil
 from pathlib import Path
 
 import numpy as np
-import pytest
 import torch
 from torch.utils.data import DataLoader
 
 from AGTraining.data.dataset import Case, DatasetDescription
 from AGTraining.data.fingerprint import content_hash
-from AGTraining.data.prepare import PreparedCase, prepare_case, prepare_sources, require_labels
+from AGTraining.data.prepare import PreparedCase, prepare_case
 from AGTraining.data.samples import TrainingSamples
-from AGTraining.errors import ConfigurationError
 from AGTraining.imaging.files import write_volume
 from AGTraining.imaging.intensity import IntensityRule
 from AGTraining.imaging.volume import Volume
-from AGTraining.training.config import ClassSettings, SourceSettings, TrainingConfig
+from AGTraining.training.config import ClassSettings, TrainingConfig
 
 RULE = IntensityRule(low=-200, high=300, mean=0, sd=100)
 LABELS = {"background": 0, "pancreas": 1, "spleen": 2, "kidney_right": 3, "kidney_left": 4}
@@ -80,112 +77,6 @@ def some_cases(count: int = 3, weights: tuple[float, ...] = (1.0, 1.0, 1.0)) -> 
         labelled = np.array([True, n != 0, True, True])
         cases.append(PreparedCase(f"case{n}", image, target, labelled, weights[n]))
     return cases
-
-
-def test_classes_are_made_of_the_label_names(tmp_path: Path) -> None:
-    image, labels = scan()
-    prepared = prepare(save(tmp_path, image, labels))
-    np.testing.assert_array_equal(prepared.target, np.array([0, 1, 2, 3, 3])[labels.array])
-    assert prepared.labelled.tolist() == [True, True, True, True]
-    assert prepared.target.dtype == np.uint8 and prepared.image.dtype == np.float16
-
-
-def test_values_are_the_z_scores_of_the_rule(tmp_path: Path) -> None:
-    image, labels = scan()
-    prepared = prepare(save(tmp_path, image, labels))
-    np.testing.assert_allclose(prepared.image[3, 4], (np.arange(40) * 5 - 100) / 100, atol=2e-3)
-
-
-@pytest.mark.parametrize("flip", [(1, 1, 1), (-1, -1, 1), (-1, 1, -1), (1, -1, -1)])
-def test_all_storage_orders_give_the_patients_axes(tmp_path: Path, flip: tuple[int, int, int]) -> None:
-    image, labels = scan()
-    # The same patient, stored the other way round along some axes.
-    size = np.array(image.size)
-    matrix = image.ijk_to_world @ np.diag([*flip, 1.0])
-    matrix[:3, 3] = image.ijk_to_world[:3, :3] @ np.where(np.array(flip) < 0, size - 1, 0)
-    turn = tuple(slice(None, None, f) for f in reversed(flip))
-    stored = [Volume(np.ascontiguousarray(v.array[turn]), matrix) for v in (image, labels)]
-    prepared = prepare(save(tmp_path, stored[0], stored[1]))
-    np.testing.assert_array_equal(prepared.target, np.array([0, 1, 2, 3, 3])[labels.array])
-    # I runs to the patient's left: HU rise along it.
-    assert (np.diff(prepared.image[3, 4].astype(float)) > 0).all()
-
-
-def test_coarser_model_grid_keeps_the_organs_volume(tmp_path: Path) -> None:
-    image, labels = scan()
-    prepared = prepare(save(tmp_path, image, labels), spacing=4.0)
-    assert prepared.image.shape == (10, 12, 20)
-    assert (prepared.target == 3).sum() * 8 == (labels.array >= 3).sum()
-
-
-@pytest.mark.parametrize(
-    ("incomplete", "known", "expected"),
-    [
-        (["pancreas"], LABELS, [True, False, True, True]),
-        (["kidney_left"], LABELS, [True, True, True, False]),
-        ([], {"background": 0, "spleen": 2}, [True, False, True, False]),
-        ([], {"background": 0, "kidney_right": 3}, [True, False, False, False]),
-    ],
-)
-def test_class_counts_as_labelled_when_all_its_labels_are_complete(
-    tmp_path: Path, incomplete: list[str], known: dict[str, int], expected: list[bool]
-) -> None:
-    image, labels = scan()
-    prepared = prepare(save(tmp_path, image, labels, *incomplete), known)
-    assert prepared.labelled.tolist() == expected
-
-
-def test_voxels_of_an_incomplete_label_are_kept_as_evidence(tmp_path: Path) -> None:
-    image, labels = scan()
-    prepared = prepare(save(tmp_path, image, labels, "pancreas"))
-    assert ((prepared.target == 1) == (labels.array == 1)).all()
-
-
-def test_label_map_of_another_grid_is_refused_with_its_name(tmp_path: Path) -> None:
-    image, labels = scan()
-    for other in (
-        Volume(labels.array[:, :, :-1].copy(), labels.ijk_to_world),
-        Volume(labels.array, np.diag([2.0, 2.0, 2.1, 1.0])),
-        Volume(labels.array, np.diag([-2.0, 2.0, 2.0, 1.0])),
-    ):
-        case = save(tmp_path, image, other)
-        with pytest.raises(ConfigurationError, match=r"labels\.nii\.gz: its grid .* is not that of ct\.nii\.gz"):
-            prepare(case)
-
-
-def test_unreadable_image_is_refused_with_its_name(tmp_path: Path) -> None:
-    image, labels = scan()
-    case = save(tmp_path, image, labels)
-    case.image.write_bytes(case.image.read_bytes()[:200])
-    with pytest.raises(ConfigurationError, match=r"ct\.nii\.gz"):
-        prepare(case)
-
-
-def test_weight_of_a_source_is_shared_by_its_cases(tmp_path: Path) -> None:
-    image, labels = scan()
-    for name, count in (("one", 1), ("two", 2)):
-        entries = []
-        for n in range(count):
-            save(tmp_path / name / str(n), image, labels)
-            entries.append({"image": f"{n}/ct.nii.gz", "label": f"{n}/labels.nii.gz"})
-        document = {"labels": {str(value): name for name, value in LABELS.items()}, "training": entries}
-        (tmp_path / name / "dataset.json").write_text(json.dumps(document))
-    sources = [SourceSettings(dataset=tmp_path / "one", weight=3), SourceSettings(dataset=tmp_path / "two", weight=1)]
-    prepared = prepare_sources(sources, make_config(tmp_path), tmp_path / "prepared", workers=1)
-    assert [case.weight for case in prepared] == [3, 0.5, 0.5]
-
-
-def test_label_that_no_data_set_has_is_refused(tmp_path: Path) -> None:
-    save(tmp_path, *scan())
-    document = {
-        "labels": {"0": "background", "1": "pancreas"},
-        "training": [{"image": "ct.nii.gz", "label": "labels.nii.gz"}],
-    }
-    (tmp_path / "dataset.json").write_text(json.dumps(document))
-    sources = [SourceSettings(dataset=tmp_path)]
-    require_labels(sources, CLASSES[:1])
-    with pytest.raises(ConfigurationError, match="label 'spleen' of class 'spleen' .* they have background, pancreas"):
-        require_labels(sources, CLASSES[:2])
 
 
 def test_sample_depends_on_seed_and_number_alone(tmp_path: Path) -> None:
