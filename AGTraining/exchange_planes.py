@@ -6,7 +6,7 @@ result of a clip is JSON and `.npy` files in the private folder of the request. 
 
 from __future__ import annotations
 
-import base64
+import binascii
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
@@ -17,8 +17,7 @@ import numpy as np
 
 from AGTraining.exchange import load_array, of_type, save_array, text, valid
 from AGTraining.imaging.box import Box
-from AGTraining.inference.localise import LocaliseOptions
-from AGTraining.inference.plane_result import ClipFrame, ClipResult, PlaneOptions, PlaneResult
+from AGTraining.inference.plane_result import ClipFrame, ClipResult, LocaliseOptions, PlaneOptions, PlaneResult
 
 FRAME_TYPES = ("uint8", "uint16", "float32")
 # No probe and no screen has more; a shape beyond it is a mistake, not a frame.
@@ -180,7 +179,7 @@ def _clip_frame(
 
 def _save_inline(array: np.ndarray) -> dict[str, Any]:
     little = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
-    data = base64.b64encode(little.data).decode("ascii")
+    data = binascii.b2a_base64(little.data, newline=False).decode("ascii")
     return {"shape": list(array.shape), "dtype": array.dtype.name, "data": data}
 
 
@@ -191,7 +190,8 @@ def _load_inline(document: Mapping[str, Any], types: Sequence[str]) -> np.ndarra
         raise ValueError(f"its type {name!r} is none of {', '.join(types)}")
     if not shape or min(shape) < 1 or math.prod(shape) > MOST_PIXELS:
         raise ValueError(f"its shape {shape} is not possible")
-    data = base64.b64decode(text(document["data"]), validate=True)
+    # Not `base64.b64decode`, which looks for wrong letters with a regular expression.
+    data = binascii.a2b_base64(text(document["data"]), strict_mode=True)
     dtype = np.dtype(name).newbyteorder("<")
     if len(data) != math.prod(shape) * dtype.itemsize:
         raise ValueError(f"it has {len(data)} bytes, which are not those of {shape} of {name}")

@@ -3,8 +3,8 @@
 Both compute what the network computes: from z-scores, (N, 1, D, H, W) of a volume or (N, 1, H, W) of a frame, to
 logits, and on request the attention coefficients. A file gets its name only after it was read back, run on images of
 several sizes, and found to agree with PyTorch: each output differs by at most 1e-4 of its largest value (of 1 where
-that is smaller). All of them compute in float32 and differ in the order of additions, which makes a few millionths; a wrong
-weight or upsampling rule makes more than 1e-2.
+that is smaller). All of them compute in float32 and differ in the order of additions, which makes a few millionths; a
+wrong weight or upsampling rule makes more than 1e-2.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from torch import nn
 from AGTraining.bundle import BundleInfo, FrameRule, ModelInfo, PlanesInfo
 
 # Of the provenance: what has a place of its own in the card.
-TOLD_APART = {"training", "data", "initial_weights"}
+TOLD_APART = {"training", "data", "validation_data", "initial_weights", "teacher"}
 LONGEST_LIST = 12
 EMPTY: tuple[Any, ...] = ("", None, [], {})
 
@@ -141,19 +141,29 @@ def _training(provenance: Mapping[str, Any]) -> list[str]:
         for key, value in provenance.items()
         if key not in TOLD_APART and value not in EMPTY
     ]
-    start = provenance.get("initial_weights")
-    if isinstance(start, Mapping):
-        lines.append(f"- Started from: {start.get('name', 'another model')} ({start.get('file', 'file unknown')})")
-    elif start:
-        lines.append(f"- Started from: {_value(start)}")
-    data = provenance.get("data")
-    if isinstance(data, list) and all(isinstance(item, Mapping) and "name" in item for item in data):
-        lines += [
-            f"- Data: {d['name']}, {_cases(d.get('cases', []))}; licence {d.get('licence') or 'unknown'}" for d in data
-        ]
-    elif data:
-        lines.append(f"- Data: {_value(data)}")
+    for key, what in (("initial_weights", "Started from"), ("teacher", "Taught by")):
+        given = provenance.get(key)
+        if isinstance(given, Mapping):
+            file = given.get("file") or (f"SHA-256 {given['sha256']}" if given.get("sha256") else "file unknown")
+            lines.append(f"- {what}: {given.get('name', 'another model')} ({file})")
+        elif given:
+            lines.append(f"- {what}: {_value(given)}")
+    for key, what in (("data", "Data"), ("validation_data", "Validated on")):
+        data = provenance.get(key)
+        if isinstance(data, list) and all(isinstance(item, Mapping) and "name" in item for item in data):
+            lines += [f"- {what}: {d['name']}, {_amount(d)}; licence {d.get('licence') or 'unknown'}" for d in data]
+        elif data:
+            lines.append(f"- {what}: {_value(data)}")
     return lines
+
+
+def _amount(data: Mapping[str, Any]) -> str:
+    """How much there was of a data set: frames, or cases by name."""
+    if "frames" not in data:
+        return _cases(data.get("cases", []))
+    labelled = data.get("labelled", data["frames"])
+    part = "" if labelled == data["frames"] else f" ({labelled} of them with their labels)"
+    return f"{data['frames']} frames of {data.get('patients', 'unknown')} patients{part}"
 
 
 def _cases(names: Sequence[str]) -> str:

@@ -35,6 +35,7 @@ KNOWS: dict[str, set[str]] = {
     "bundle": {"networks", "imaging", "model_info", "bundle_file"},
     "inference": {"networks", "imaging", "bundle", "labels"},
     "exchange": {"imaging", "labels", "inference.result"},
+    "exchange_planes": {"exchange", "imaging.box", "inference.plane_result"},
     "data": {"imaging", "training.config"},
     "evaluation": {"networks", "imaging", "labels", "bundle", "inference", "data"},
 }

@@ -152,8 +152,10 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=REPOSITORY.parent / "shared/data/ultrasound")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
-    default = bundle.default_path("planes")
-    models = arguments.model or [default, default.with_name("fetal-planes-starter-8.safetensors")]
+    models = arguments.model
+    if not models:
+        default = bundle.default_path("planes")
+        models = [default, default.with_name("fetal-planes-starter-8.safetensors")]
     results = {path.stem: measure(path, arguments.data) for path in models}
     if arguments.json:
         print(json.dumps(results, indent=1))

@@ -28,8 +28,9 @@ def confusion_plot(scores: PlaneScores) -> Figure:
                 color = "white" if shares[row, column] > DARK else INK
                 axes.text(column, row, str(number), ha="center", va="center", color=color, fontsize=8)
     names = [item.name for item in scores.classes]
-    axes.set_xticks(range(count), names, rotation=45, ha="right", rotation_mode="anchor", fontsize=8)
-    axes.set_yticks(range(count), [f"{item.name} ({item.cases})" for item in scores.classes], fontsize=8)
+    axes.set_xticks(range(count), names, rotation=45, ha="right", rotation_mode="anchor", fontsize=8, parse_math=False)
+    counted = [f"{item.name} ({item.cases})" for item in scores.classes]
+    axes.set_yticks(range(count), counted, fontsize=8, parse_math=False)
     axes.set_xlabel("predicted")
     axes.set_ylabel("true (frames)")
     axes.set_xticks(np.arange(count + 1) - 0.5, minor=True)

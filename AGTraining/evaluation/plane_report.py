@@ -139,7 +139,7 @@ def surest_mistakes(evaluation: PlaneEvaluation, count: int) -> list[FrameScore]
 
 def _pictures(rows: Sequence[FrameScore], frames: Sequence[LabelledFrame]) -> list[str]:
     by_name = {(frame.name, frame.patient): frame for frame in frames}
-    figure = Figure(figsize=(12, 2.6 * math.ceil(len(rows) / COLUMNS)), layout="constrained")
+    figure = Figure(figsize=(12, 2.8 * math.ceil(len(rows) / COLUMNS)), layout="constrained")
     panels = figure.subplots(math.ceil(len(rows) / COLUMNS), COLUMNS, squeeze=False).ravel()
     for axes in panels:
         axes.set_axis_off()

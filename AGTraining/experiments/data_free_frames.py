@@ -1,8 +1,9 @@
-"""Frames of planes of which there are none, out of a trained network: `python -m AGTraining.experiments.data_free_frames`.
+"""Frames of planes of which there are none, out of a trained network.
 
-Writes a folder for each class with 8-bit PNGs of the size that the network sees (see `AGTraining.training.inversion`),
-and a `frames.json` with the probability that the network gives each one's class. They are training material beside
-real frames, for a student of the same teacher; no one should take them for ultrasound.
+`python -m AGTraining.experiments.data_free_frames` writes a folder for each class with 8-bit PNGs of the size that the
+network sees (see `AGTraining.training.inversion`), and a `frames.json` with the probability that the network gives each
+one's class. They are training material beside real frames, for a student of the same teacher; no one should take them
+for ultrasound.
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import torch
 from PIL import Image
 
 from AGTraining import bundle
@@ -37,7 +37,8 @@ def make_frames(
     """Writes `count` frames of each class; returns the probability of its class by file, relative to `out`.
 
     Each batch holds all classes in turn: the statistics that it is held to are those of a mixture. Batches that are in
-    `out` already are not made again, so that the command goes on where it was ended. Raises ConfigurationError for classes that the model does not have.
+    `out` already are not made again, so that the command goes on where it was ended. Raises ConfigurationError for
+    classes that the model does not have.
     """
     names = [item.name for item in model.info.classes]
     unknown = [name for name in classes if name not in names]

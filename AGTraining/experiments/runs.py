@@ -10,22 +10,26 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from AGTraining import bundle
 from AGTraining.data.dataset import DatasetDescription
 from AGTraining.data.fingerprint import content_hash
 from AGTraining.data.prepare import prepared_folder
 from AGTraining.data.sources import phantom_dataset, read_source
-from AGTraining.errors import ConfigurationError, InputError
+from AGTraining.errors import AGTrainingError, ConfigurationError, InputError
 from AGTraining.evaluation.evaluate import evaluate
 from AGTraining.evaluation.predictions import ModelPredictions
 from AGTraining.evaluation.results import JSON_FILE, Evaluation, read_evaluation, write_evaluation, write_json
 from AGTraining.evaluation.scores import OrganScores, State
 from AGTraining.inference.result import SegmentOptions
+from AGTraining.training.checkpoint import read_checkpoint
 from AGTraining.training.config import SourceSettings, TrainingConfig, read_config
-from AGTraining.training.provenance import contents_key
+from AGTraining.training.provenance import contents_key, fixed_settings
 from AGTraining.training.run import train
 from AGTraining.training.run_config import RunConfig
+from AGTraining.training.task import make_task
+from AGTraining.training.trainer import LAST
 
 Say = Callable[[str], None]
 
@@ -33,8 +37,12 @@ EXPERIMENTS = Path(__file__).resolve().parent
 EVALUATION = "evaluation"
 # In its folder: hashes of the model and the data that the evaluation is of.
 TESTED = "tested.json"
-# Settings that say where something lies; what it is follows from the run's name.
-PLACES = {"output", "prepared", "training", "validation", "initial_weights"}
+# Settings that say where something lies; what it is follows from the run's name, and from its content where it is here.
+PLACES: dict[str, Any] = {
+    "output": True, "prepared": True, "training": True, "validation": True, "initial_weights": True,
+    "teacher": {"bundle"},
+}  # fmt: skip
+PHANTOMS: dict[str, Any] = {part: {"__all__": {"phantoms"}} for part in ("training", "validation")}
 
 
 def model_path(config: RunConfig) -> Path:
@@ -45,7 +53,8 @@ def model_path(config: RunConfig) -> Path:
 def is_trained(config: RunConfig) -> bool:
     """Whether the run's folder holds the model of this configuration. False for a run that is under way.
 
-    Where files lie does not count: runs may be collected on another machine.
+    Where files lie does not count: runs may be collected on another machine. What is in the data's files counts where
+    they are at hand.
     """
     if not model_path(config).is_file():
         return False
@@ -53,7 +62,25 @@ def is_trained(config: RunConfig) -> bool:
         kept = read_config(config.output / "config.yaml", any_task=True)
     except ConfigurationError:
         return False
-    return kept.model_dump(exclude=PLACES) == config.model_dump(exclude=PLACES)
+    if kept.model_dump(exclude=PLACES) != config.model_dump(exclude=PLACES):
+        return False
+    phantoms = [item.model_dump(include=PHANTOMS) for item in (kept, config)]
+    return phantoms[0] == phantoms[1] and _is_of_these_data(config)
+
+
+def _is_of_these_data(config: RunConfig) -> bool:
+    """Whether the run's data are those that the configuration names; true where either are not here to be compared.
+
+    Phantoms follow from their settings.
+    """
+    if any(source["phantoms"] for part in config.model_dump(include=PHANTOMS).values() for source in part):
+        return True
+    try:
+        fixed = read_checkpoint(config.output / LAST)["fixed"]
+        contents = fixed_settings(config, make_task(config, torch.device("cpu")).contents())
+    except (AGTrainingError, OSError):
+        return True
+    return all(fixed.get(name, value) == value for name, value in contents.items())
 
 
 def trained_model(config: RunConfig, device: str, collect: bool, say: Say) -> Path | None:

@@ -22,12 +22,14 @@ class Frame:
 
     index: its place in the clip, from 0. image: gray, (rows, columns), uint8, uint16 or float32, more is brighter.
     seconds: its time as the file states it (DICOM and video count from the first frame, the Plus toolkit and Slicer
-    from a moment of their own), None where the file has no times.
+    from a moment of their own), None where the file has no times. color: (rows, columns, 3) uint8 of a picture file in
+    color, else None: models that were trained on resampled colors (`FrameRule.rounded`) tell the last digit.
     """
 
     index: int
     image: np.ndarray
     seconds: float | None = None
+    color: np.ndarray | None = None
 
 
 @dataclass(frozen=True)

@@ -50,11 +50,11 @@ class PictureFile(FrameSequence):
             try:
                 with _opened(self.path) as picture:
                     picture.seek(index)
-                    image = _pixels(picture)
+                    image, color = _pixels(picture)
             except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
                 yield Missing(index, _reason(error))
             else:
-                yield Frame(index, image, times_of(self._seconds, index))
+                yield Frame(index, image, times_of(self._seconds, index), color)
 
 
 class PictureFolder(FrameSequence):
@@ -75,11 +75,11 @@ class PictureFolder(FrameSequence):
         for index in range(start, len(self.files)):
             try:
                 with _opened(self.files[index]) as picture:
-                    image = _pixels(picture)
+                    image, color = _pixels(picture)
             except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
                 yield Missing(index, f"{self.files[index].name}: {_reason(error)}")
             else:
-                yield Frame(index, image)
+                yield Frame(index, image, color=color)
 
 
 def _some(names: Sequence[str]) -> str:
@@ -95,17 +95,17 @@ def _opened(path: Path) -> Iterator[Image.Image]:
             yield picture
 
 
-def _pixels(picture: Image.Image) -> np.ndarray:
-    """The gray picture; palettes and color models other than RGB become RGB first."""
-    if picture.mode == "P":
-        return gray(np.asarray(picture.convert("RGB")))
-    if picture.mode in ("CMYK", "YCbCr", "LAB", "HSV", "RGBX", "PA", "La", "RGBa"):
-        return gray(np.asarray(picture.convert("RGB")))
+def _pixels(picture: Image.Image) -> tuple[np.ndarray, np.ndarray | None]:
+    """The gray picture, and its colors where it has some; palettes and other color models become RGB first."""
+    if picture.mode in ("P", "CMYK", "YCbCr", "LAB", "HSV", "RGBX", "PA", "La", "RGBa"):
+        picture = picture.convert("RGB")
     pixels = np.asarray(picture)
     if picture.mode == "I" and pixels.min() >= 0 and pixels.max() <= 65535:
         # 16-bit PNGs in some releases of Pillow.
         pixels = pixels.astype(np.uint16)
-    return gray(pixels)
+    image = gray(pixels)
+    colored = pixels.dtype == np.uint8 and image.dtype == np.float32
+    return image, np.array(pixels[..., :3]) if colored else None
 
 
 def _start_times(picture: Image.Image, count: int) -> Iterator[float]:

@@ -8,34 +8,17 @@ box is that around it.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from scipy import ndimage
 
 from AGTraining.imaging.box import Box
+from AGTraining.inference.plane_result import LocaliseOptions
 
 # Below this, as a share of the largest value, differences are those of rounding.
 FLAT = 1e-5
 # Diagonal neighbors belong together, as blurred maps have them.
 NEIGHBORS = np.ones((3, 3), dtype=bool)
-
-
-@dataclass(frozen=True)
-class LocaliseOptions:
-    """How attention becomes a box.
-
-    sigma: of the blur, in pixels of the network's input, so that maps of all scales are blurred alike.
-    threshold: what counts as attention, as a share of the way from the lowest to the highest value of a blurred map.
-    around: the box is that around "all" chosen components, one a scale, or around what is "common" to them.
-    """
-
-    sigma: float = 8.0
-    threshold: float = 0.5
-    around: Literal["all", "common"] = "all"
-
-
 DEFAULT = LocaliseOptions()
 
 

@@ -3,11 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 
 from AGTraining.imaging.box import Box
-from AGTraining.inference.localise import LocaliseOptions
+
+
+@dataclass(frozen=True)
+class LocaliseOptions:
+    """How attention becomes a box.
+
+    sigma: of the blur, in pixels of the network's input, so that maps of all scales are blurred alike.
+    threshold: what counts as attention, as a share of the way from the lowest to the highest value of a blurred map.
+    around: the box is that around "all" chosen components, one a scale, or around what is "common" to them.
+    """
+
+    sigma: float = 8.0
+    threshold: float = 0.5
+    around: Literal["all", "common"] = "all"
 
 
 @dataclass(frozen=True)

@@ -60,7 +60,7 @@ class PlaneDetector:
         self._network = prepare_for_frames(self._source, self.device)
 
     def detect(self, image: np.ndarray) -> PlaneResult:
-        """What a frame shows. image: (rows, columns), more = brighter.
+        """What a frame shows. image: (rows, columns), more = brighter, or (rows, columns, 3) RGB, uint8.
 
         A frame in which nothing can be seen (one gray value) has a message, and all classes alike.
         Raises InputError for an array that is no gray picture.
@@ -82,9 +82,9 @@ class PlaneDetector:
         ]
 
     def _input(self, image: np.ndarray) -> _Input:
-        image, message = _gray(image)
+        image, message = _usable(image)
         values, crop = self.info.frame.apply(image)
-        return _Input(image.shape, values, crop, message or self.info.frame.message(image) or "")
+        return _Input(image.shape[:2], values, crop, message or self.info.frame.message(image) or "")
 
     def _result(
         self, frame: _Input, probabilities: np.ndarray, maps: dict[str, np.ndarray], keep_attention: bool
@@ -172,7 +172,8 @@ def analyse_clip(
         for frame in batch:
             sizes.setdefault(frame.image.shape, frame.index)
         start = time.perf_counter()
-        results = detector._detect([frame.image for frame in batch], keep_attention=False)
+        images = [frame.image if frame.color is None else frame.color for frame in batch]
+        results = detector._detect(images, keep_attention=False)
         seconds[DETECTING] += time.perf_counter() - start
         frames += (ClipFrame(f.index, f.seconds, result) for f, result in zip(batch, results, strict=True))
         progress(*_progress(len(frames), sequence.count))
@@ -192,11 +193,13 @@ def analyse_clip(
     )
 
 
-def _gray(image: np.ndarray) -> tuple[np.ndarray, str]:
+def _usable(image: np.ndarray) -> tuple[np.ndarray, str]:
     """The frame with finite values only, and a message when it had others. Raises InputError."""
-    if image.ndim != 2 or 0 in image.shape or image.dtype.kind not in "uif":
+    colored = image.ndim == 3 and image.shape[2] == 3 and image.dtype == np.uint8
+    if (image.ndim != 2 and not colored) or 0 in image.shape or image.dtype.kind not in "uif":
         raise InputError(
-            f"A frame of shape {image.shape} and type {image.dtype}: a gray picture (rows, columns) is needed."
+            f"A frame of shape {image.shape} and type {image.dtype}: a gray picture (rows, columns), or one of red, "
+            "green and blue with 8 bits each, is needed."
         )
     if image.dtype.kind != "f" or np.isfinite(image).all():
         return image, ""

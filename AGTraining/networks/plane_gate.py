@@ -45,11 +45,18 @@ class PlaneGate(nn.Module):
         phi = F.linear(_pixels(gating), self.phi.weight.flatten(1))
         phi = phi.unflatten(0, (n, *gating.shape[2:])).permute(0, 3, 1, 2)
         resized = F.interpolate(phi, size=(height, width), mode="bilinear", align_corners=False)
-        inner = F.relu(torch.addmm(_pixels(resized), pixels, self.theta.weight.flatten(1).T), inplace=True)
+        inner = F.relu(_add_product(_pixels(resized), pixels, self.theta.weight.flatten(1).T), inplace=True)
         score = torch.matmul(inner, self.psi.weight.flatten(1).T) + cast(Tensor, self.psi.bias)
         alpha = normalised(score.view(n, 1, height, width), self.normalisation)
         pooled = torch.bmm(alpha.to(x.dtype).flatten(2), pixels.view(n, height * width, channels))
         return pooled.squeeze(1), alpha
+
+
+def _add_product(total: Tensor, a: Tensor, b: Tensor) -> Tensor:
+    """The sum total + a·b; in the place of `total` where no gradient needs it: new memory takes as long as the rest."""
+    if torch.is_grad_enabled() or not total.dtype == a.dtype == b.dtype:
+        return torch.addmm(total, a, b)
+    return torch.addmm(total, a, b, out=total)
 
 
 def _pixels(x: Tensor) -> Tensor:

@@ -21,9 +21,9 @@ from AGTraining.inference.device import has_native_bfloat16
 class InversionSettings:
     """How pictures are optimised.
 
-    stages: (grain, steps) one after another: in a stage, pictures change in spots of `grain` pixels, so that shapes come
-    before grain and no pattern of single pixels carries the class. learning_rate: of Adam, in gray values of 0 to 1; in
-    each stage half a cosine down to a tenth. statistics: weight of the channels' statistics. variation,
+    stages: (grain, steps) one after another: in a stage, pictures change in spots of `grain` pixels, so that shapes
+    come before grain and no pattern of single pixels carries the class. learning_rate: of Adam, in gray values of 0 to
+    1; in each stage half a cosine down to a tenth. statistics: weight of the channels' statistics. variation,
     square_variation: weights of the mean absolute and the mean squared step between neighbours, of the picture's SD 1.
     jitter: largest shift in pixels, new in each step.
     """
@@ -82,7 +82,7 @@ def invert(
                 loss = F.cross_entropy(logits.float(), targets) + _variation(seen, settings)
                 if distances:
                     loss = loss + settings.statistics * torch.stack(distances).mean()
-                loss.backward()  # type: ignore[no-untyped-call]
+                loss.backward()
                 optimizer.step()
                 schedule.step()
                 number += 1
@@ -96,7 +96,7 @@ def invert(
 
 
 def noise_pictures(count: int, size: tuple[int, int], seed: int = 0) -> Tensor:
-    """Pictures to start from, (count, 1, *size) in 0 to 1: dark, with spots of many sizes, as an empty scan has them."""
+    """Pictures to start from, (count, 1, *size) in 0 to 1: dark, with spots of many sizes."""
     draws = torch.Generator().manual_seed(seed)
     total = torch.zeros(count, 1, *size)
     for grain in (2, 8, 32):

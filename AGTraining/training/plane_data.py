@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from AGTraining.data.fingerprint import KnownHashes
+from AGTraining.data.fingerprint import KnownHashes, content_hash
 from AGTraining.data.planes.check import check_planes
 from AGTraining.data.planes.labelled import LabelledFrame, LabelMap, PlaneDataset
 from AGTraining.data.planes.sources import with_plane_phantoms
@@ -60,11 +60,13 @@ def all_frames(datasets: Sequence[PlaneDataset]) -> list[LabelledFrame]:
 def frame_contents(
     config: PlanesConfig, training: Sequence[PlaneDataset], validation: Sequence[PlaneDataset]
 ) -> dict[str, Any]:
-    """What is in the files of the frames, their labels and how often they are drawn, wherever they lie."""
+    """What is in the files of the frames, their labels and how often they are drawn, and in the teacher's file;
+    wherever these lie.
+    """
     folder = prepared_frames(config)
     folder.mkdir(parents=True, exist_ok=True)
     known, labels = KnownHashes(folder), LabelMap(config.targets)
-    contents = {
+    contents: dict[str, Any] = {
         name: [
             [known.get(frame.source), frame.index, frame.part, labels.number(frame.label), frame.weight]
             for frame in all_frames(datasets)
@@ -72,6 +74,9 @@ def frame_contents(
         for name, datasets in (("training data", training), ("validation data", validation))
     }
     known.save()
+    if config.teacher is not None:
+        contents["settings of teacher"] = config.teacher.model_dump(mode="json", exclude={"bundle"})
+        contents["content of teacher"] = content_hash(config.teacher.bundle)
     return contents
 
 

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, nn
 
 from AGTraining import bundle
-from AGTraining.data.fingerprint import content_hash
 from AGTraining.data.planes.augment import normalised, unchanged
 from AGTraining.data.planes.samples import UNLABELLED, PlaneSample, PlaneSamples, class_numbers
 from AGTraining.data.planes.store import store_frames
@@ -45,7 +44,8 @@ class PlanesTask:
     """Augmented frames, cross-entropy with labels and a teacher, F1 of the validation frames.
 
     The scores are the F1 of the classes (the background too) that have validation frames, so that the best checkpoint
-    is that of the best macro F1: accuracy would be that of the commonest class. The details have accuracy, loss and the
+    is that of the best macro F1: accuracy would be that of the commonest class. The fused logits are what is scored, in
+    all epochs: until they are trained, they are the mean of the scales'. The details have accuracy, loss and the
     confusion matrix.
     """
 
@@ -89,7 +89,7 @@ class PlanesTask:
         return {"num_classes": len(self.config.classes), **self.config.network.arguments}
 
     def precision(self, network: nn.Module) -> Precision:
-        """See `Task`."""
+        """Of all sizes: with 2-D convolutions, bf16 gives right gradients (see `Precision` on those in 3-D)."""
         return Precision(self.config.mixed_precision, self.device)
 
     def check(self) -> dict[str, str]:
@@ -100,13 +100,15 @@ class PlanesTask:
         config = self.config
         with distributed.main_first():
             self._training, self._validation = read_parts(config, warn=distributed.is_main())
-        teacher = None
         if config.teacher is not None:
             self._teacher = Teacher(config.teacher, config.classes, config.frame, self.device)
-            teacher = content_hash(config.teacher.bundle)
         with distributed.main_first():
-            contents = frame_contents(config, self._training, self._validation)
-        return fixed_settings(config, {**contents, "content of teacher": teacher})
+            return fixed_settings(config, frame_contents(config, self._training, self._validation))
+
+    def contents(self) -> dict[str, Any]:
+        """See `Task`."""
+        self._make_phantoms()
+        return frame_contents(self.config, *read_parts(self.config))
 
     def _make_phantoms(self) -> None:
         with distributed.main_first():

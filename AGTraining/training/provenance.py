@@ -22,7 +22,7 @@ FREE = {
     "output", "prepared", "workers", "loader_memory_mib", "validate_every", "early_stop", "checkpoint_minutes",
     "checkpoint_steps", "deterministic", "report", "provenance", "licence", "name",
 }  # fmt: skip
-FILES = {"training", "validation", "initial_weights"}
+FILES = {"training", "validation", "initial_weights", "teacher"}
 
 
 def fixed_settings(config: RunConfig, contents: Mapping[str, Any]) -> dict[str, str]:

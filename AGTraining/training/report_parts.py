@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 
 ATTENTION_MAP = "inferno"
 INCHES = 1.9
@@ -44,6 +45,7 @@ def plot_over_epochs(axes: Axes, history: History, key: str) -> None:
 def finish_axes(axes: Axes, title: str) -> None:
     """Title, a label for the epochs, and a grid."""
     axes.set(title=title, xlabel="epoch")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(alpha=0.3)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -62,7 +63,12 @@ class SegmentationTask:
             require_apart(self.config.training, self.config.validation, prepared_folder(self.config))
         require_labels(self.config.training, self.config.trained_classes)
         with distributed.main_first():
-            return fixed_settings(self.config, data_contents(self.config, prepared_folder(self.config)))
+            return fixed_settings(self.config, self.contents())
+
+    def contents(self) -> dict[str, Any]:
+        """See `Task`."""
+        self._make_phantoms()
+        return data_contents(self.config, prepared_folder(self.config))
 
     def _make_phantoms(self) -> None:
         with distributed.main_first():

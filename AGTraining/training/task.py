@@ -57,6 +57,9 @@ class Task(Protocol):
     def check(self) -> dict[str, str]:
         """What must not change when the run is resumed, by name. Raises ConfigurationError for data that do not do."""
 
+    def contents(self) -> dict[str, Any]:
+        """What is in the files that a run depends on, by what they are for; phantoms are made. Raises as `check`."""
+
     def prepare(self) -> None:
         """Makes the samples ready, as long as that may take; the main process first, the others find what it made."""
 

@@ -21,8 +21,7 @@ from AGTraining.exchange_planes import (
     save_plane_result,
 )
 from AGTraining.imaging.box import Box
-from AGTraining.inference.localise import LocaliseOptions
-from AGTraining.inference.plane_result import ClipFrame, ClipResult, PlaneOptions, PlaneResult
+from AGTraining.inference.plane_result import ClipFrame, ClipResult, LocaliseOptions, PlaneOptions, PlaneResult
 
 
 def through_json(document: Any) -> Any:

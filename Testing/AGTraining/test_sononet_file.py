@@ -21,7 +21,8 @@ from AGTraining import bundle
 from AGTraining.bundle_file import read_document
 from AGTraining.cli import main
 from AGTraining.errors import BundleError
-from AGTraining.inference.optimise_planes import prepare_for_frames
+from AGTraining.imaging.frames import open_frames
+from AGTraining.inference.planes import PlaneDetector, analyse_clip
 from AGTraining.sononet_file import import_sononet
 
 # Of SonoNet16.npz at commit 6c4df39 of baumgach/SonoNet-weights.
@@ -65,15 +66,18 @@ def test_published_weights_agree_with_the_reference(
     folder = shared_data / "ultrasound" / "sononet"
     reference = json.loads((folder / "reference.json").read_text(encoding="utf-8"))
     assert list(published.info.names) == reference["class_names"]
-    ready = prepare_for_frames(published.network, "cpu")
+    detector = PlaneDetector(published)
     differences = {}
     for result in reference["results"]:
         frame = np.asarray(Image.open(folder / "examples" / result["image"]).convert("RGB"))
         x, _ = published.info.frame.apply(frame)
-        probabilities = [torch.softmax(network(torch.from_numpy(x)[None, None]), dim=1)[0].numpy()
-                         for network in (published.network, ready)]  # fmt: skip
-        differences[result["image"]] = max(float(np.abs(p - result["probabilities"]).max()) for p in probabilities)
-        assert published.info.names[int(probabilities[0].argmax())] == result["true"]
+        plain = torch.softmax(published.network(torch.from_numpy(x)[None, None]), dim=1)[0].numpy()
+        with open_frames(folder / "examples" / result["image"]) as sequence:
+            [read] = analyse_clip(sequence, detector).frames
+        differences[result["image"]] = max(
+            float(np.abs(p - result["probabilities"]).max()) for p in (plain, read.result.probabilities)
+        )
+        assert read.result.plane == result["true"]
     with capsys.disabled():
         print("\nlargest difference of a probability from the reference")
         for name, difference in differences.items():

@@ -58,6 +58,17 @@ def test_colors_alpha_and_16_bits(tmp_path: Path) -> None:
     assert set(np.unique(only_image(save(tmp_path / "two.png", speckle() > 99)))) == {0, 255}
 
 
+def test_a_picture_in_color_keeps_its_colors_beside_the_gray(tmp_path: Path) -> None:
+    colors = np.random.default_rng(0).integers(0, 256, (8, 9, 3), dtype=np.uint8)
+    Image.fromarray(colors).save(tmp_path / "color.png")
+    Image.fromarray(np.repeat(colors[..., :1], 3, axis=2)).save(tmp_path / "gray.png")
+    with open_frames(tmp_path) as clip:
+        colored, gray = clip
+    np.testing.assert_array_equal(colored.color, colors)
+    np.testing.assert_allclose(colored.image, colors.mean(axis=2), atol=1e-4)
+    assert gray.color is None
+
+
 def test_pages_of_a_tiff_are_frames(tmp_path: Path) -> None:
     pages = [Image.fromarray(speckle(seed=n)) for n in range(3)]
     pages[0].save(tmp_path / "clip.tif", save_all=True, append_images=pages[1:])

@@ -15,7 +15,7 @@ from AGTraining.imaging.frame_sequence import Frame, FrameError, FrameSequence
 from AGTraining.inference.localise import LocaliseOptions
 from AGTraining.inference.plane_result import PlaneOptions
 from AGTraining.inference.planes import PlaneDetector, analyse_clip
-from Testing.AGTraining.inference.synthetic_planes import LARGE, MIDDLE, SMALL, blob_bundle, frame
+from Testing.AGTraining.inference.synthetic_planes import COLUMNS, LARGE, MIDDLE, ROWS, SMALL, blob_bundle, frame
 
 CPU = PlaneOptions(device="cpu", localise=LocaliseOptions(sigma=0.0))
 
@@ -98,6 +98,14 @@ def test_larger_frames_of_another_type_give_the_same(detector: PlaneDetector) ->
     assert large.box.edges == pytest.approx(small.box.scaled(3).edges, abs=1)
 
 
+def test_colors_count_as_their_mean(detector: PlaneDetector) -> None:
+    gray = detector.detect(frame(SMALL))
+    red_and_blue = np.stack([frame(SMALL), np.zeros((ROWS, COLUMNS), np.uint8), frame(SMALL)], axis=2)
+    colored = detector.detect(red_and_blue)
+    assert (colored.plane, colored.box) == (gray.plane, gray.box)
+    assert colored.confidence == pytest.approx(gray.confidence, abs=1e-3)
+
+
 def test_batch_of_unlike_frames_is_that_of_single_ones(detector: PlaneDetector) -> None:
     images = [frame(SMALL), frame(LARGE, size=(256, 320)), frame(MIDDLE).astype(np.float32)]
     batch = detector.detect_batch(images)
@@ -150,7 +158,7 @@ def test_frame_of_nothing_but_nan_is_blank(detector: PlaneDetector) -> None:
 
 @pytest.mark.parametrize(
     "image",
-    [np.zeros((5, 4, 3), np.uint8), np.zeros((0, 4), np.uint8), np.zeros(7), np.zeros((4, 4), complex), np.array("x")],
+    [np.zeros((5, 4, 2), np.uint8), np.zeros((0, 4), np.uint8), np.zeros(7), np.zeros((4, 4), complex), np.array("x")],
 )
 def test_array_that_is_no_gray_picture_is_refused(detector: PlaneDetector, image: np.ndarray) -> None:
     with pytest.raises(InputError, match="a gray picture"):

@@ -68,6 +68,19 @@ def test_memory_layout_changes_nothing(layout: torch.memory_format) -> None:
     torch.testing.assert_close(other, (pooled, alpha))
 
 
+def test_without_gradients_it_gives_the_same_and_leaves_its_input_alone() -> None:
+    gate = make_gate()
+    x, gating = make_input()
+    expected = gate(x, gating)
+    before = x.clone(), gating.clone()
+    with torch.no_grad():
+        # The same size: φ(g) is resized to itself.
+        gate(x, torch.cat([x, x[:, :1]], dim=1))
+        torch.testing.assert_close(gate(x, gating), tuple(part.detach() for part in expected))
+    assert torch.equal(x, before[0])
+    assert torch.equal(gating, before[1])
+
+
 def test_shifted_and_softmax_coefficients_sum_to_one_and_the_least_shifted_one_is_zero() -> None:
     scores = torch.randn(3, 1, 5, 7, generator=torch.Generator().manual_seed(2))
     for normalisation in ("shifted", "softmax"):

@@ -187,15 +187,19 @@ def test_a_constant_image_has_finite_logits() -> None:
     assert all(float(alpha.sum()) == pytest.approx(1.0, abs=1e-5) for alpha in output.attention.values())
 
 
-def test_bfloat16_autocast_gives_nearly_the_same() -> None:
+@pytest.mark.parametrize("gradients", [True, False])
+def test_bfloat16_autocast_gives_nearly_the_same(gradients: bool) -> None:
     network = tiny().eval()
-    expected = network(images())
-    with torch.autocast("cpu", torch.bfloat16):
+    with torch.no_grad():
+        expected = network(images())
+    with torch.set_grad_enabled(gradients), torch.autocast("cpu", torch.bfloat16):
         output = network(images(), attention=True)
     assert isinstance(output, PlaneOutput)
     assert output.attention["block3"].dtype == torch.float32
     # Eight bits of precision in thirteen layers.
-    torch.testing.assert_close(output.logits.float(), expected, atol=0.1 * float(expected.abs().max()), rtol=0.1)
+    torch.testing.assert_close(
+        output.logits.detach().float(), expected, atol=0.1 * float(expected.abs().max()), rtol=0.1
+    )
 
 
 @pytest.mark.parametrize("kind", [Sononet, AGSononet])

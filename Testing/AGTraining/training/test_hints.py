@@ -1,11 +1,15 @@
 """What a student learns from its teacher's features."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
 from AGTraining.errors import ConfigurationError
 from AGTraining.networks.sononet import AGSononet, Sononet
-from AGTraining.training.hints import FeatureHint
+from AGTraining.training.hints import FeatureHint, distance
+from AGTraining.training.trainer import Trainer
+from Testing.AGTraining.training.toy_planes import CLASSES, make_plane_config, save_planes
 
 
 @pytest.fixture
@@ -22,19 +26,28 @@ def loss_of(hint: FeatureHint, student: torch.nn.Module, teacher: Sononet, frame
     return hint.loss()
 
 
-def test_a_student_that_has_the_features_already_has_no_loss(teacher):
-    student = AGSononet(num_classes=3, features=1)
-    hint = FeatureHint(student, teacher)
+def test_the_same_features_have_no_distance():
     features = torch.rand(2, 8, 2, 3)
-    hint._seen = {"student": features.clone(), "teacher": features}
-    assert float(hint.loss()) == 0.0
+    assert float(distance(features, features)) == 0.0
 
 
-def test_the_loss_is_one_where_the_student_sees_nothing(teacher):
-    hint = FeatureHint(AGSononet(num_classes=3, features=1), teacher)
-    hint._seen = {"student": torch.zeros(2, 8, 2, 3), "teacher": torch.rand(2, 8, 4, 6)}
-    # Relative to the teacher's features, on the student's grid.
-    assert float(hint.loss()) == pytest.approx(1.0)
+def test_seeing_nothing_has_the_distance_one():
+    assert float(distance(torch.zeros(2, 8, 2, 3), torch.rand(2, 8, 4, 6))) == pytest.approx(1.0)
+
+
+def test_only_channels_that_both_have_count():
+    teacher = torch.rand(2, 8, 2, 3)
+    student = torch.cat((teacher, torch.rand(2, 4, 2, 3)), dim=1)
+    assert float(distance(student, teacher)) == 0.0
+    assert float(distance(teacher[:, :3], teacher)) == 0.0
+
+
+def test_all_depths_but_the_first_learn(teacher):
+    student = AGSononet(num_classes=3, features=2)
+    hint = FeatureHint(student, teacher)
+    loss_of(hint, student, teacher, torch.randn(2, 1, 32, 32)).backward()
+    assert all(parameter.grad is not None for parameter in student.blocks.parameters())
+    assert len(hint._pairs) == 4
 
 
 def test_training_on_the_hint_alone_brings_the_features_nearer(teacher):
@@ -88,3 +101,19 @@ def _narrow() -> AGSononet:
     student = AGSononet(num_classes=3, features=1)
     student.channels = (*student.channels[:-1], 4)
     return student
+
+
+def test_a_run_learns_the_features_that_its_teacher_has(frames: Path, tmp_path: Path):
+    given = save_planes(tmp_path / "teacher.safetensors", CLASSES, bias=False)
+
+    def losses(**settings: float) -> list[float]:
+        changes = {"teacher": {"bundle": str(given), **settings}, "validation": [], "epochs": 3, "steps_per_epoch": 8}
+        run = tmp_path / f"run{len(settings)}"
+        trainer = Trainer(make_plane_config(frames, run, optimizer="adam", learning_rate=0.01, **changes), "cpu")
+        trainer.run()
+        return [record["loss"] for record in trainer.history]
+
+    without, hinted = losses(), losses(hint=10.0)
+    # The same frames and weights at first; what the features add is large, and falls.
+    assert hinted[0] > without[0] + 2
+    assert hinted[-1] - without[-1] < 0.8 * (hinted[0] - without[0])

@@ -12,7 +12,7 @@ from AGTraining import bundle
 from AGTraining.errors import ConfigurationError
 from AGTraining.training.checkpoint import read_checkpoint
 from AGTraining.training.config import TrainingConfig
-from AGTraining.training.optimisation import Precision, build_optimizer, repeatable
+from AGTraining.training.optimisation import Precision, build_optimizer, learning_rate, repeatable
 from AGTraining.training.run import export_bundle, trained_weights
 from AGTraining.training.trainer import Trainer, has_stalled
 from Testing.AGTraining.training.toy import make_config
@@ -185,7 +185,7 @@ def test_early_stop_ends_the_run_and_keeps_the_best(
     data: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from AGTraining.training.segmentation import SegmentationTask
-from AGTraining.training.task import Validation
+    from AGTraining.training.task import Validation
 
     scores = iter([0.3, 0.6, 0.5, 0.55, 0.9])
     monkeypatch.setattr(SegmentationTask, "validate", lambda self, network: Validation({"ball": next(scores)}))
