@@ -99,7 +99,7 @@ class RunConfig(Strict):
 
     def place(self, base: Path, data: Path) -> None:
         """Makes relative paths absolute: those of data start at `data`, the others at `base`."""
-        self.output = base / self.output
+        self.output = (base / self.output).resolve()
         self.initial_weights = from_folder(base, self.initial_weights)
 
 
