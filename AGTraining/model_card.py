@@ -163,7 +163,7 @@ def _amount(data: Mapping[str, Any]) -> str:
         return _cases(data.get("cases", []))
     labelled = data.get("labelled", data["frames"])
     part = "" if labelled == data["frames"] else f" ({labelled} of them with their labels)"
-    return f"{data['frames']} frames of {data.get('patients', 'unknown')} patients{part}"
+    return f"{data['frames']} frames of {data.get('patients') or 'unknown'} patients{part}"
 
 
 def _cases(names: Sequence[str]) -> str:

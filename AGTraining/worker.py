@@ -36,6 +36,7 @@ import signal
 import threading
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any, BinaryIO, NoReturn, TextIO
 
 from AGTraining import __version__
@@ -49,6 +50,7 @@ TASKS = {**SEGMENTATION_TASKS, **PLANE_TASKS}
 STARTING = "Starting PyTorch"
 SECONDS_BETWEEN_REPORTS = 0.1
 SECONDS_TO_END = 0.3
+INPUT_BYTES = 1 << 20
 
 
 class BusyError(AGTrainingError):
@@ -73,7 +75,12 @@ def _take_stdin() -> BinaryIO:
     On Windows libraries that look at stdin when they are loaded (OpenBLAS, in numpy) would otherwise wait for the
     thread that reads it, until the next request comes: numpy issue 24290.
     """
-    requests = os.fdopen(os.dup(0), "rb")
+    requests = os.fdopen(os.dup(0), "rb", INPUT_BYTES)
+    # A live frame goes through the pipe at once, not in pieces with a change of process for each.
+    with suppress(ImportError, AttributeError, OSError):
+        import fcntl
+
+        fcntl.fcntl(requests, fcntl.F_SETPIPE_SZ, INPUT_BYTES)
     with open(os.devnull, "rb") as nothing:
         os.dup2(nothing.fileno(), 0)
     return requests

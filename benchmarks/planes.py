@@ -35,7 +35,7 @@ WIDTHS = (8, 16, 32)
 SIZE = (208, 272)
 BATCH = 8
 # A pair of large networks is timed less often.
-PAIR_SECONDS, LEAST_ROUNDS = 20.0, 5
+PAIR_SECONDS, LEAST_ROUNDS = 8.0, 5
 FORWARD, NAIVE, TRAINING = "forward, prepared", "forward, naive", "forward and backward"
 LIVE_WIDTH, LIVE_RATE = 16, 30
 ROWS, COLUMNS = 480, 640

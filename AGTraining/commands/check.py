@@ -50,7 +50,7 @@ def run(parsed: argparse.Namespace) -> int:
             findings.add(found)
             datasets += named
         elif holds_frames(path):
-            findings.add(_check_frames(path, parsed.workers))
+            findings.add(_check_frames(path, parsed.split, parsed.workers))
         else:
             datasets.append(path)
     datasets = list(dict.fromkeys(datasets))
@@ -75,17 +75,26 @@ def run(parsed: argparse.Namespace) -> int:
     return int(bool(problems))
 
 
-def _check_frames(path: Path, workers: int) -> Findings:
+def _check_frames(path: Path, split: Path | None, workers: int) -> Findings:
     """What is wrong with a data set of frames by itself: whose labels they are shows a configuration."""
     from AGTraining.data.planes.check import check_pictures, read_plane_sources
+    from AGTraining.data.planes.patients import check_plane_splits
     from AGTraining.data.planes.sources import source_of
+    from AGTraining.data.splits import read_splits
+    from AGTraining.errors import ConfigurationError
 
     datasets, findings = read_plane_sources([source_of(path)], "training")
+    if split is not None:
+        try:
+            splits = read_splits(split)
+            for dataset in datasets:
+                findings.problems += check_plane_splits(splits, dataset, split)
+        except ConfigurationError as error:
+            findings.problems.append(str(error))
     with progress_bar("check") as progress:
         findings.add(check_pictures(datasets, workers, progress))
     for dataset in datasets:
-        patients = {frame.patient for frame in dataset.frames}
-        print(f"{dataset.path}: {len(dataset.frames)} frames of {len(patients)} patients")
+        print(f"{dataset.path}: {len(dataset.frames)} frames of {dataset.patients or 'unknown'} patients")
         for label, count in dataset.labels.items():
             print(f"  {label}: {count}")
     return findings
@@ -123,13 +132,10 @@ def _check_planes_config(config: PlanesConfig, workers: int) -> Findings:
     training, validation = (
         [source for source in sources if source.phantoms is None] for sources in (config.training, config.validation)
     )
+    # Phantoms, which are not made for this, may show any class.
     phantoms = len(training) < len(config.training)
-    grouped = {name for group in config.groups for name in group.of}
-    # A class may be known to a teacher, stand in a group, or be shown by phantoms.
-    required = [config.teacher is None and not phantoms and item.name not in grouped for item in config.classes]
-    trained, validated, findings = check_planes(
-        training, validation, config.targets, [*required, *(False for _ in config.groups)]
-    )
+    required = [needed and not phantoms for needed in config.need_frames]
+    trained, validated, findings = check_planes(training, validation, config.targets, required)
     with progress_bar("check") as progress:
         findings.add(check_pictures([*trained, *validated], workers, progress))
     return findings

@@ -135,6 +135,9 @@ def _datasets(parsed: argparse.Namespace, classes: Sequence[str]) -> tuple[list[
     from AGTraining.data.planes.sources import source_of
 
     if parsed.dataset.suffix.lower() in (".yaml", ".yml"):
+        for option in ("split", "images"):
+            if getattr(parsed, option) is not None:
+                raise InputError(f"{parsed.dataset}: says itself what --{option} says; leave --{option} out.")
         sources, labels = _of_configuration(parsed.dataset, parsed.data, classes)
     else:
         changes: dict[str, object] = {"images": parsed.images}

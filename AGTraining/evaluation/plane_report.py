@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw
 
 import AGTraining
 from AGTraining.data.planes.decode import read_frame
-from AGTraining.data.planes.labelled import LabelledFrame
+from AGTraining.data.planes.labelled import LabelledFrame, count_patients
 from AGTraining.errors import AGTrainingError
 from AGTraining.evaluation import page
 from AGTraining.evaluation.localisation import LocalisationScores
@@ -39,7 +39,7 @@ def write_plane_report(
     frames: those that were scored, for pictures of the `worst` surest mistakes. Raises OSError.
     """
     scores = evaluation.scores
-    patients = len({row.patient for row in evaluation.rows})
+    patients = count_patients(frames) or "unknown"
     confusion = confusion_plot(scores)
     picture = _write_picture(confusion, folder / CONFUSION)
     parts = [
@@ -138,16 +138,18 @@ def surest_mistakes(evaluation: PlaneEvaluation, count: int) -> list[FrameScore]
 
 
 def _pictures(rows: Sequence[FrameScore], frames: Sequence[LabelledFrame]) -> list[str]:
-    by_name = {(frame.name, frame.patient): frame for frame in frames}
+    # Folders of classes or of data sets may have files of one name.
+    by_name = {(frame.name, frame.patient, frame.label): frame for frame in frames}
     figure = Figure(figsize=(12, 2.8 * math.ceil(len(rows) / COLUMNS)), layout="constrained")
     panels = figure.subplots(math.ceil(len(rows) / COLUMNS), COLUMNS, squeeze=False).ravel()
     for axes in panels:
         axes.set_axis_off()
     notes = []
     for row, axes in zip(rows, panels, strict=False):
-        axes.set_title(f"{row.frame}\n{row.truth}, named {row.predicted} ({row.confidence:.2f})", fontsize=7)
+        title = f"{row.frame}\n{row.truth}, named {row.predicted} ({row.confidence:.2f})"
+        axes.set_title(title, fontsize=7, parse_math=False)
         try:
-            axes.imshow(_shown(by_name[row.frame, row.patient], row), cmap="gray", vmin=0, vmax=255)
+            axes.imshow(_shown(by_name[row.frame, row.patient, row.label], row), cmap="gray", vmin=0, vmax=255)
         except (AGTrainingError, KeyError) as error:
             # The scores stand without their pictures.
             notes.append(page.note(f"No picture of {row.frame}: {error}"))

@@ -57,6 +57,22 @@ def take_initial_weights(network: nn.Module, config: RunConfig) -> None:
         tqdm.write(take_common_weights(network, config.initial_weights), file=sys.stderr)
 
 
+def require_in_initial_weights(network: nn.Module, prefix: str, config: RunConfig) -> None:
+    """Raises ConfigurationError where `initial_weights` lack any of the weights whose names begin with the prefix."""
+    assert config.initial_weights is not None
+    given, own = _load_for(network, config.initial_weights).network.state_dict(), network.state_dict()
+    lacking = [
+        name for name, value in own.items()
+        if name.startswith(prefix) and (name not in given or given[name].shape != value.shape)
+    ]  # fmt: skip
+    if lacking:
+        raise ConfigurationError(
+            f"frozen: {config.initial_weights} has no '{lacking[0]}' of this size ({len(lacking)} such in all), which "
+            "would stay random; give the network the arguments that it has there ('features', 'convs', 'bias'), or "
+            "freeze nothing."
+        )
+
+
 def take_all_weights(network: nn.Module, path: Path) -> None:
     """Fills the network with the weights of a bundle. Raises ConfigurationError when they are another network's."""
     try:

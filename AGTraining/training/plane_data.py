@@ -38,10 +38,8 @@ def read_parts(config: PlanesConfig, warn: bool = False) -> tuple[list[PlaneData
 
     warn: log what may be wrong.
     """
-    grouped = {name for group in config.groups for name in group.of}
-    required = [config.teacher is None and item.name not in grouped for item in config.classes]
     training, validation, findings = check_planes(
-        config.training, config.validation, config.targets, [*required, *(False for _ in config.groups)]
+        config.training, config.validation, config.targets, config.need_frames
     )
     if findings.problems:
         more = "".join(f"\n  {problem}" for problem in findings.problems)
@@ -74,9 +72,10 @@ def frame_contents(
         for name, datasets in (("training data", training), ("validation data", validation))
     }
     known.save()
-    if config.teacher is not None:
-        contents["settings of teacher"] = config.teacher.model_dump(mode="json", exclude={"bundle"})
-        contents["content of teacher"] = content_hash(config.teacher.bundle)
+    teacher = config.teacher
+    # Also where there is none: a run cannot go on with one, or without the one that it had.
+    contents["settings of teacher"] = teacher and teacher.model_dump(mode="json", exclude={"bundle"})
+    contents["content of teacher"] = teacher and content_hash(teacher.bundle)
     return contents
 
 
@@ -87,6 +86,6 @@ def describe_frames(dataset: PlaneDataset) -> dict[str, Any]:
         "licence": dataset.licence,
         "frames": len(dataset.frames),
         "labelled": sum(frame.label is not None for frame in dataset.frames),
-        "patients": len({frame.patient for frame in dataset.frames}),
+        "patients": dataset.patients,
         "labels": dataset.labels,
     }

@@ -19,7 +19,7 @@ from AGTraining.evaluation.plane_scores import PlaneScores
 from AGTraining.networks.sononet import AGSononet, PlaneNetwork, PlaneOutput
 from AGTraining.training import distributed
 from AGTraining.training.hints import FeatureHint
-from AGTraining.training.initialise import take_initial_weights
+from AGTraining.training.initialise import require_in_initial_weights, take_initial_weights
 from AGTraining.training.optimisation import Precision
 from AGTraining.training.plane_data import (
     all_frames,
@@ -82,6 +82,7 @@ class PlanesTask:
             raise ConfigurationError(f"gate_warmup_epochs: {config.network.name} has no gates to warm up; remove it.")
         take_initial_weights(network, config)
         if config.frozen == "blocks":
+            require_in_initial_weights(network, "blocks.", config)
             network.blocks.requires_grad_(False)
         return network
 

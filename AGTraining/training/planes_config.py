@@ -124,6 +124,13 @@ class PlanesConfig(RunConfig):
         """What a frame may be labelled as: the classes, in the order of the outputs, and the groups behind them."""
         return [*self.classes, *self.groups]
 
+    @property
+    def need_frames(self) -> list[bool]:
+        """Which of the targets must have frames: no group, and no class that a teacher or a group tells of."""
+        grouped = {name for group in self.groups for name in group.of}
+        classes = [self.teacher is None and item.name not in grouped for item in self.classes]
+        return [*classes, *(False for _ in self.groups)]
+
     def place(self, base: Path, data: Path) -> None:
         """See `RunConfig`."""
         super().place(base, data)

@@ -7,7 +7,7 @@ import logging
 import math
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, cast
@@ -62,6 +62,7 @@ class Trainer:
         self.best = -1.0
         self.history: list[dict[str, Any]] = []
         self._fixed: dict[str, str] = {}
+        self._resting: Collection[nn.Parameter] = ()  # that this epoch leaves as they are
         self._saved = self._reported = time.monotonic()
 
     @property

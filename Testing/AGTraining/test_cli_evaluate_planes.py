@@ -102,6 +102,27 @@ def test_a_configuration_names_the_frames_and_what_is_right_for_them(data: Path,
     assert [row["frame"] for row in rows_of(tmp_path / "result")] == ["2.png", "3.png", "4.png", "5.png"]
 
 
+def test_a_configuration_s_patients_are_the_same_whatever_frames_are_left_out(
+    data: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = "{csv: data/labels.csv, split: {share: 0.4, seed: 0}}"
+    (tmp_path / "run.yaml").write_text(
+        f"task: planes\noutput: out\ntraining: [{source}]\nvalidation: [{source}]\n"
+        "classes:\n  - {name: Small}\n  - {name: Large}\n  - {name: Background, background: true}\n",
+        encoding="utf-8",
+    )
+    command = ("evaluate-planes", tmp_path / "run.yaml", "--model", model, "--device", "cpu")
+
+    found = {}
+    for plane in ("nothing", "Small", "Large"):
+        assert run(*command, "--out", tmp_path / plane, "--leave-out", plane) == 0
+        found[plane] = {row["patient"] for row in rows_of(tmp_path / plane)}
+
+    assert found["Small"] <= found["nothing"] and found["Large"] <= found["nothing"]
+    assert run(*command, "--out", tmp_path / "split", "--split", tmp_path / "splits.json") == 1
+    assert "says itself what --split says" in capsys.readouterr().err
+
+
 def test_results_are_not_replaced_unless_told_to(
     data: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -141,6 +162,17 @@ def test_check_counts_frames_and_says_what_is_wrong(data: Path, capsys: pytest.C
     assert run("check", data) == 1
     errors = capsys.readouterr().err
     assert "0.png: cannot be read" in errors and "line 3: 1.png is not in" in errors
+
+
+def test_check_compares_a_split_with_the_frames(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    splits = {"seed": 0, "folds": [{"training": ["0", "1"], "validation": ["1", "9"]}]}
+    (tmp_path / "splits.json").write_text(json.dumps(splits), encoding="utf-8")
+
+    assert run("check", data, "--split", tmp_path / "splits.json") == 1
+
+    errors = capsys.readouterr().err
+    assert "fold 0 names patient '9', who is not in" in errors
+    assert "fold 0 has patient '1' in training and in validation" in errors
 
 
 def test_check_reads_a_configuration_of_planes(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

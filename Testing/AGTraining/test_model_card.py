@@ -104,6 +104,12 @@ def test_frames_are_counted_and_the_teacher_is_named() -> None:
     assert lines == ["- Taught by: sononet (SHA-256 4f0c)", f"- Data: {counted}", f"- Validated on: {counted}"]
 
 
+def test_patients_that_are_not_known_are_not_counted() -> None:
+    frames = {"name": "planes", "licence": "", "frames": 40, "labelled": 40, "patients": None}
+    lines = section(model_card(information(provenance={"data": [frames]})), "Training")
+    assert "- Data: planes, 40 frames of unknown patients; licence unknown" in lines
+
+
 @pytest.mark.parametrize("data", ["six scans", ["a", "b"]])
 def test_data_in_other_words_are_kept(data: Any) -> None:
     text = section(model_card(information(provenance={"data": data, "initial_weights": "ours"})), "Training")

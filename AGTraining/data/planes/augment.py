@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from AGTraining.data.planes.settings import PlaneAugmentationSettings
 
-# Side of the noise that frames take their windows of, and the grains of its kinds in pixels.
+# Least side of the noise that frames take their windows of, and the grains of its kinds in pixels.
 NOISE_SIDE = 640
 GRAINS = (1, 2, 4)
 # Part of a stream's key, so that drawing frames and changing them do not share numbers.
@@ -74,7 +74,7 @@ class PlaneAugmentation:
         self._size = size
         self._seed = seed
         random = np.random.default_rng((seed, 2))
-        self._noise = torch.stack([_noise(grain, random) for grain in GRAINS])
+        self._noise = torch.stack([_noise(grain, max(NOISE_SIDE, *size), random) for grain in GRAINS])
 
     def __call__(self, images: Tensor, numbers: Tensor | Sequence[int], strong: Tensor | None = None) -> Tensor:
         """Frames with margins (N, 1, …, …) uint8, sample numbers (N,), marks (N,) bool → (N, 1, rows, columns)."""
@@ -125,8 +125,8 @@ class PlaneAugmentation:
         self._noise = self._noise.to(pictures.device)
         windows = []
         for change in changes:
-            top = int(change.noise_y * (NOISE_SIDE - rows)) if rows < NOISE_SIDE else 0
-            left = int(change.noise_x * (NOISE_SIDE - columns)) if columns < NOISE_SIDE else 0
+            top = int(change.noise_y * (self._noise.shape[-2] - rows))
+            left = int(change.noise_x * (self._noise.shape[-1] - columns))
             windows.append(self._noise[int(change.grain), top : top + rows, left : left + columns])
         return pictures * (1 + v["speckle"] * torch.stack(windows)[:, None])
 
@@ -214,9 +214,9 @@ DRAWN = (
 )  # fmt: skip
 
 
-def _noise(grain: int, random: np.random.Generator) -> Tensor:
+def _noise(grain: int, side: int, random: np.random.Generator) -> Tensor:
     """(side, side) of mean 0 and SD 1, correlated over some pixels, with the heavy tail of speckle above."""
-    noise = torch.from_numpy(random.standard_normal((2, 1, NOISE_SIDE, NOISE_SIDE), dtype=np.float32))
+    noise = torch.from_numpy(random.standard_normal((2, 1, side, side), dtype=np.float32))
     if grain > 1:
         width = 2 * grain + 1
         kernel = torch.exp(-torch.linspace(-2, 2, width).square())

@@ -71,26 +71,29 @@ def check_classes(
 def check_plane_parts(training: Sequence[PlaneDataset], validation: Sequence[PlaneDataset]) -> Findings:
     """Patients and pictures that are in the training part and in the validation part alike."""
     findings = Findings()
-    patients: dict[tuple[str, str], LabelledFrame] = {}
+    patients: dict[tuple[str | Path, str], LabelledFrame] = {}
     files: dict[tuple[str, str | None, int | None], LabelledFrame] = {}
     for dataset in training:
         for frame in dataset.frames:
             files[_file(frame)] = frame
             if frame.known_patient:
-                patients.setdefault((dataset.name, frame.patient), frame)
-    both: dict[tuple[str, str], list[LabelledFrame]] = defaultdict(list)
+                for key in _patient_keys(dataset, frame):
+                    patients.setdefault(key, frame)
+    both: dict[tuple[str, str], tuple[LabelledFrame, LabelledFrame]] = {}
     told = set()
     for dataset in validation:
         for frame in dataset.frames:
-            if frame.known_patient and (dataset.name, frame.patient) in patients:
-                both[dataset.name, frame.patient].append(frame)
+            trained = (patients.get(key) for key in _patient_keys(dataset, frame) if frame.known_patient)
+            twin = next(filter(None, trained), None)
+            if twin is not None:
+                both.setdefault((dataset.name, frame.patient), (twin, frame))
             elif _file(frame) in files:
                 told.add(_file(frame))
                 findings.problems.append(f"{frame.place}: is in the training and in the validation part.")
-    for (name, patient), frames in both.items():
+    for (name, patient), (trained_on, validated_on) in both.items():
         findings.problems.append(
-            f"{name}: patient '{patient}' is in the training part ({patients[name, patient].name}) and in the "
-            f"validation part ({frames[0].name}); make the split by patient."
+            f"{name}: patient '{patient}' is in the training part ({trained_on.name}) and in the validation part "
+            f"({validated_on.name}); make the split by patient."
         )
     findings.add(_same_content(training, validation, told))
     return findings
@@ -184,6 +187,11 @@ def _same_content(
                     f"({twin.source}); leave one of them out."
                 )
     return findings
+
+
+def _patient_keys(dataset: PlaneDataset, frame: LabelledFrame) -> tuple[tuple[str | Path, str], ...]:
+    """By what a patient is known again: of data sets of one name, or of tables whose pictures lie in one folder."""
+    return (dataset.name, frame.patient), (frame.source.resolve().parent, frame.patient)
 
 
 def _file(frame: LabelledFrame) -> tuple[str, str | None, int | None]:

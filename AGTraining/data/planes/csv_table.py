@@ -7,7 +7,9 @@ with the brain plane "Trans-ventricular" becomes the label "Fetal brain/Trans-ve
 
 from __future__ import annotations
 
+import codecs
 import csv
+import io
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -122,16 +124,19 @@ def patient_of(name: str, given: str, pattern: str | None) -> tuple[str, bool]:
 def _rows(path: Path) -> list[list[str]]:
     """All rows as text. Values are separated by that of , ; and tab that the head has most of."""
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        data = path.read_bytes()
     except OSError as error:
         raise ConfigurationError(f"{path}: cannot be read ({error.strerror}).") from error
+    try:
+        # UTF-16 is what Excel calls Unicode text.
+        text = data.decode("utf-16" if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig")
     except UnicodeDecodeError:
         # As older versions of Excel save it.
-        text = path.read_text(encoding="cp1252", errors="replace")
+        text = data.decode("cp1252", errors="replace")
     head = text.partition("\n")[0]
     separator = max(",;\t", key=head.count)
     try:
-        return list(csv.reader(text.splitlines(), delimiter=separator))
+        return list(csv.reader(io.StringIO(text, newline=""), delimiter=separator))
     except csv.Error as error:
         raise ConfigurationError(f"{path}: is no table of text ({error}).") from error
 
@@ -175,9 +180,11 @@ def _find(name: str, listed: dict[Path, set[str]]) -> Path | None:
     """The file of this name, whose ending may be missing."""
     if not name:
         return None
+    # As Windows writes paths.
+    name = name.replace("\\", "/")
     for folder, names in listed.items():
         for candidate in (name, *(name + ending for ending in ENDINGS)):
-            if candidate in names or (("/" in name or "\\" in name) and (folder / candidate).is_file()):
+            if candidate in names or ("/" in name and (folder / candidate).is_file()):
                 return folder / candidate
     return None
 

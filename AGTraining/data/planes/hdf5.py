@@ -45,6 +45,12 @@ def read_hdf5(path: str | Path) -> PlaneDataset:
                 continue
             labels = file[f"p_{part}"][:] if f"p_{part}" in file else np.full(shape[0], -1)
             patients = [_text(name) for name in file[f"patient_{part}"][:]] if f"patient_{part}" in file else None
+            if labels.shape[1:] not in ((), (1,)) or labels.dtype.kind not in "iuf":
+                problems.append(
+                    f"{path}: p_{part} has the shape {labels.shape}; one class a frame, as a number, is wanted."
+                )
+                continue
+            labels = labels.reshape(len(labels))
             if len(labels) != shape[0] or (patients is not None and len(patients) != shape[0]):
                 problems.append(f"{path}: x_{part} has {shape[0]} frames, but not as many labels or patients.")
                 continue

@@ -85,6 +85,17 @@ class PlaneDataset:
                 counts[frame.label] = counts.get(frame.label, 0) + 1
         return dict(sorted(counts.items()))
 
+    @property
+    def patients(self) -> int | None:
+        """How many patients the frames are of; None where that is not known of all frames."""
+        return count_patients(self.frames)
+
+
+def count_patients(frames: Iterable[LabelledFrame]) -> int | None:
+    """How many patients frames are of; None where that is not known of all of them."""
+    found = {(frame.dataset, frame.patient) if frame.known_patient else None for frame in frames}
+    return None if None in found else len(found)
+
 
 class LabelMap:
     """Which class of a network a data set's label belongs to.

@@ -12,6 +12,9 @@ from AGTraining.data.planes.settings import PatientSplitSettings
 from AGTraining.data.splits import Fold, Splits, read_splits
 from AGTraining.errors import ConfigurationError
 
+# The part that the data set's own split puts a frame into, and its general plane.
+Stratum = tuple[str | None, str]
+
 
 def make_plane_folds(dataset: PlaneDataset, count: int, seed: int = 0) -> Splits:
     """`count` folds of patients; each is validated on in one of them. Raises ConfigurationError for too few."""
@@ -74,24 +77,25 @@ def check_plane_splits(splits: Splits, dataset: PlaneDataset, path: Path) -> lis
 
 
 def _parts(frames: Sequence[LabelledFrame], shares: Sequence[float], seed: int) -> list[list[str]]:
-    """The patients of each part, such that each part has its share of every plane as nearly as patients allow.
+    """The patients of each part, such that each part has its share of every plane as nearly as patients allow, also
+    within the parts of the data set's own split.
 
     Patients with many frames go first; each goes where its planes are wanted most. Patients that are alike come in an
     order that depends on the seed and their names alone.
     """
-    groups: dict[str, Counter[str]] = defaultdict(Counter)
+    groups: dict[str, Counter[Stratum]] = defaultdict(Counter)
     for frame in frames:
         # The general plane: its kinds are often too few to be parted.
-        groups[frame.patient][(frame.label or "").split(LEVEL)[0]] += 1
-    total: Counter[str] = sum(groups.values(), Counter())
+        groups[frame.patient][frame.part, (frame.label or "").split(LEVEL)[0]] += 1
+    total: Counter[Stratum] = sum(groups.values(), Counter())
     keys = {patient: hashlib.sha256(f"{seed}/{patient}".encode()).digest() for patient in groups}
     order = sorted(groups, key=lambda patient: (-groups[patient].total(), keys[patient]))
     parts: list[list[str]] = [[] for _ in shares]
-    filled: list[Counter[str]] = [Counter() for _ in shares]
+    filled: list[Counter[Stratum]] = [Counter() for _ in shares]
     for patient in order:
         group = groups[patient]
 
-        def want(part: int, group: Counter[str] = group) -> tuple[float, float]:
+        def want(part: int, group: Counter[Stratum] = group) -> tuple[float, float]:
             planes = sum(
                 count * (filled[part][plane] + count / 2) / (total[plane] * shares[part])
                 for plane, count in group.items()

@@ -70,7 +70,7 @@ class PlaneSourceSettings(_Strict):
     label: of all frames that have none. left_out: labels whose frames are not taken.
     official: the values of the data set's own split column (of HDF5: its parts) that are taken.
     patient_pattern: a regular expression whose first group is the patient in a file's name.
-    labelled: false leaves all labels out, as for a teacher.
+    labelled: false leaves all labels out, as for a teacher. licence: of the frames, where their files do not say it.
     """
 
     folder: Path | None = None
@@ -85,6 +85,7 @@ class PlaneSourceSettings(_Strict):
     official: list[str] | None = None
     patient_pattern: str | None = None
     labelled: bool = True
+    licence: str | None = Field(None, min_length=1)
     split: PatientSplitSettings | None = None
     weight: float = Field(1.0, gt=0)
 

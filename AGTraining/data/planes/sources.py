@@ -76,9 +76,13 @@ def read_plane_source(source: PlaneSourceSettings, part: str = "training") -> Pl
     dataset = _read(source)
     frames = list(dataset.frames)
     problems = list(dataset.problems)
+    if source.split is not None and frames:
+        # Of the whole data set: whoever is trained on must not be scored because other frames are taken there.
+        chosen = chosen_patients(dataset, source.split, source.split.part or part)
+        frames = [frame for frame in frames if frame.patient in chosen]
     if source.official is not None:
         wanted = {value.strip().lower() for value in source.official}
-        there = sorted({frame.part or "" for frame in frames})
+        there = sorted({frame.part or "" for frame in dataset.frames})
         if missing := sorted(wanted - set(there)):
             problems.append(
                 f"{dataset.path}: its own split has no part '{missing[0]}'; it has "
@@ -89,15 +93,12 @@ def read_plane_source(source: PlaneSourceSettings, part: str = "training") -> Pl
         frames = [frame if frame.label else replace(frame, label=source.label) for frame in frames]
     frames = [frame for frame in frames if frame.label is None or not is_part_of(frame.label, source.left_out)]
     if not frames and not problems:
-        raise ConfigurationError(f"{dataset.path}: has no frame left after 'official' and 'left_out'.")
-    if source.split is not None and frames:
-        # Of all that the source could have: the parts must not depend on what is left out of them.
-        chosen = chosen_patients(replace(dataset, frames=tuple(frames)), source.split, source.split.part or part)
-        frames = [frame for frame in frames if frame.patient in chosen]
+        raise ConfigurationError(f"{dataset.path}: has no frame left after 'official', 'left_out' and 'split'.")
     if not source.labelled:
         frames = [replace(frame, label=None) for frame in frames]
     frames = [replace(frame, weight=source.weight, dataset=dataset.name) for frame in frames]
-    return replace(dataset, frames=tuple(frames), problems=tuple(problems))
+    licence = source.licence or dataset.licence
+    return replace(dataset, frames=tuple(frames), licence=licence, problems=tuple(problems))
 
 
 def _read(source: PlaneSourceSettings) -> PlaneDataset:

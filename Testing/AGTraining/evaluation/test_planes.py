@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from AGTraining.data.planes.decode import read_frame as plane_decode
 from AGTraining.data.planes.labelled import LabelledFrame
 from AGTraining.errors import ConfigurationError, InputError
+from AGTraining.evaluation import plane_report
 from AGTraining.evaluation.plane_report import messages, surest_mistakes, write_plane_report
 from AGTraining.evaluation.plane_results import PlaneEvaluation, read_plane_evaluation, write_plane_evaluation
 from AGTraining.evaluation.planes import Answers, evaluate_planes
@@ -173,6 +175,26 @@ def test_the_report_has_its_tables_and_the_surest_mistakes(
     assert "http" not in page.replace("http-equiv", "")
     assert Image.open(picture).width > 300
     assert [row.frame for row in surest_mistakes(evaluation, 5)] == ["d.png"]
+
+
+def test_frames_of_one_name_in_two_folders_are_not_mixed_up(
+    tmp_path: Path, detector: PlaneDetector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for folder in ("Small", "Large"):
+        (tmp_path / folder).mkdir()
+    same = [
+        replace(labelled(tmp_path / folder, "1", SMALL, folder), patient="1", known_patient=False)
+        for folder in ("Large", "Small")
+    ]
+    shown: list[str] = []
+    monkeypatch.setattr(
+        plane_report, "read_frame", lambda frame: (shown.append(str(frame.label)), plane_decode(frame))[1]
+    )
+
+    report, _ = write_plane_report(evaluate_planes(same, detector, "x"), same, tmp_path)
+
+    assert shown == ["Large"]
+    assert "2 frames of unknown patients" in report.read_text(encoding="utf-8")
 
 
 def test_the_report_stands_without_the_picture_of_a_frame(

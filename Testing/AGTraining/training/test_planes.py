@@ -247,6 +247,13 @@ def test_sononet_s_weights_start_an_ag_sononet_and_its_blocks_can_stay(frames: P
         assert not torch.equal(before[name], after[name]), name
 
 
+def test_blocks_that_would_stay_random_are_not_frozen(frames: Path, tmp_path: Path) -> None:
+    given = save_planes(tmp_path / "given.safetensors", CLASSES, convs=[1, 1, 1, 1, 1], bias=False)
+    changes = {"initial_weights": given, "initial_match": "common", "frozen": "blocks"}
+    with pytest.raises(ConfigurationError, match=r"frozen: .*given\.safetensors has no 'blocks\.0\.0\.bias'.*\(5 such"):
+        Trainer(make_plane_config(frames, tmp_path / "run", **changes), "cpu")
+
+
 def test_gates_rest_in_their_warm_up(frames: Path, tmp_path: Path) -> None:
     trainer = Trainer(make_plane_config(frames, tmp_path, epochs=1, gate_warmup_epochs=1, validation=[]), "cpu")
     before = weights(trainer, "gates.")
@@ -302,6 +309,15 @@ def test_teacher_may_be_moved_but_not_changed(frames: Path, tmp_path: Path) -> N
     save_planes(moved, CLASSES)
     with pytest.raises(ConfigurationError, match=r"last\.pt: belongs to a run with another 'content of teacher'"):
         Trainer(config(moved), "cpu").run()
+
+
+def test_teacher_can_neither_come_nor_go(frames: Path, tmp_path: Path) -> None:
+    teacher = {"bundle": str(save_planes(tmp_path / "teacher.safetensors", CLASSES))}
+    for name, first, then in (("goes", teacher, None), ("comes", None, teacher)):
+        changes: dict[str, Any] = {"checkpoint_steps": 1, "epochs": 2}
+        run_interrupted(make_plane_config(frames, tmp_path / name, teacher=first, **changes), call=2)
+        with pytest.raises(ConfigurationError, match=r"last\.pt: belongs to a run with another 'settings of teacher'"):
+            Trainer(make_plane_config(frames, tmp_path / name, teacher=then, **changes), "cpu").run()
 
 
 def test_changed_frames_are_noticed_on_resume(frames: Path, tmp_path: Path) -> None:

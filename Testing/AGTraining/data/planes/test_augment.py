@@ -29,6 +29,15 @@ def batch(count: int = 6) -> Tensor:
     return torch.from_numpy(np.stack([picture(n, (84, 104)) for n in range(count)]))[:, None]
 
 
+def test_frames_larger_than_the_usual_noise_have_it_all_over() -> None:
+    images = torch.full((1, 1, 700, 100), 128, dtype=torch.uint8)
+
+    (picture_of_noise,) = PlaneAugmentation(settings(speckle=1.0), (672, 80))(images, [1])
+
+    # Speckle has changed the first rows and the last ones.
+    assert picture_of_noise[0, :32].std() > 0.01 and picture_of_noise[0, -32:].std() > 0.01
+
+
 def test_without_changes_the_middle_comes_out() -> None:
     images = batch()
 

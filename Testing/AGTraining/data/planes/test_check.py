@@ -89,6 +89,23 @@ def test_a_patients_number_in_another_data_set_is_another_patient(tmp_path: Path
     assert findings.problems == []
 
 
+def test_a_patient_of_two_tables_whose_pictures_lie_in_one_folder_is_found(tmp_path: Path) -> None:
+    tables = []
+    for number, part in enumerate(("train", "val")):
+        write_picture(tmp_path / f"{part}.png", seed=number)
+        tables.append(tmp_path / f"{part}.csv")
+        tables[-1].write_text(f"file,patient,plane\n{part}.png,1,Heart\n", encoding="utf-8")
+
+    _, _, findings = check_planes(
+        [PlaneSourceSettings(csv=tables[0])], [PlaneSourceSettings(csv=tables[1])], CLASSES[:1]
+    )
+
+    assert findings.problems == [
+        "val: patient '1' is in the training part (train.png) and in the validation part (val.png); make the split by "
+        "patient."
+    ]
+
+
 def test_pictures_that_cannot_be_used_are_named(tmp_path: Path) -> None:
     table = write_table(
         tmp_path,

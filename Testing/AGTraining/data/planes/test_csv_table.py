@@ -118,3 +118,21 @@ def test_column_that_is_not_there_is_named_with_those_that_are(tmp_path: Path) -
 def test_missing_table_is_said(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="none.csv: cannot be read"):
         read_table(tmp_path / "none.csv")
+
+
+@pytest.mark.parametrize(
+    ("text", "encoding"),
+    [
+        ("file,patient,plane\na.png,1,He\u0085art\n", "utf-8"),
+        ("file\tpatient\tplane\r\na.png\t1\tHe\u0085art\r\n", "utf-16"),
+        ("file,patient,plane\nImages\\a.png,1,He\u0085art\n", "utf-8"),
+    ],
+)
+def test_tables_as_other_programs_write_them(tmp_path: Path, text: str, encoding: str) -> None:
+    write_picture(tmp_path / "Images/a.png")
+    (tmp_path / "table.csv").write_text(text, encoding=encoding, newline="")
+
+    dataset = read_table(tmp_path / "table.csv")
+
+    assert dataset.problems == ()
+    assert [(frame.name, frame.patient, frame.label) for frame in dataset.frames] == [("a.png", "1", "He\u0085art")]

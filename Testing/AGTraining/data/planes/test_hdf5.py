@@ -77,6 +77,18 @@ def test_classes_without_a_name_and_colors_are_problems(tmp_path: Path) -> None:
     )
 
 
+def test_classes_are_one_number_a_frame(tmp_path: Path) -> None:
+    path = write(
+        tmp_path / "a.h5",
+        label_names=NAMES, x_train=frames(0, 2), p_train=[[2], [0]], x_test=frames(2, 2), p_test=np.eye(3)[:2],
+    )  # fmt: skip
+
+    dataset = read_hdf5(path)
+
+    assert [frame.label for frame in dataset.frames] == ["Femur", "3VV"]
+    assert dataset.problems == (f"{path}: p_test has the shape (2, 3); one class a frame, as a number, is wanted.",)
+
+
 def test_files_of_another_form_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match=r"is not of the authors' form.*it has images"):
         read_hdf5(write(tmp_path / "a.h5", images=[1]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,40 @@ def test_both_parts_of_a_split_make_up_the_source(tmp_path: Path) -> None:
 
     assert sorted(training + validation) == ["a.png", "b.png", "c.png", "d.png"]
     assert training and validation
+
+
+@pytest.mark.parametrize(
+    "change", [{"left_out": ["Heart"]}, {"label": "Heart"}, {"official": ["test"]}, {"labelled": False}]
+)
+def test_other_frames_of_a_source_leave_everyone_in_their_part(tmp_path: Path, change: dict[str, object]) -> None:
+    planes = ("Heart", "Femur", "")
+    rows = [(f"{n}.png", str(n // 2), planes[n * n % 7 % 3], "test" if n % 8 > 4 else "train") for n in range(40)]
+    source = PlaneSourceSettings(csv=write_table(tmp_path, rows), split=PatientSplitSettings(share=0.3, seed=2))
+    trained = {frame.patient for frame in read_plane_source(source).frames}
+
+    changed = read_plane_source(source.model_copy(update=change), "validation").frames
+
+    assert changed and not trained & {frame.patient for frame in changed}
+
+
+def test_patients_of_a_split_file_may_be_left_out(tmp_path: Path) -> None:
+    table = write_table(tmp_path, ROWS)
+    (tmp_path / "splits.json").write_text(
+        json.dumps({"seed": 0, "folds": [{"training": ["1", "2"], "validation": ["3", "4"]}]}), encoding="utf-8"
+    )
+    split = PatientSplitSettings(file=tmp_path / "splits.json")
+
+    assert names(PlaneSourceSettings(csv=table, split=split, left_out=["Heart"])) == ["b.png"]
+    assert names(PlaneSourceSettings(csv=table, split=split, official="test"), "validation") == ["c.png", "d.png"]
+
+
+def test_a_split_parts_the_data_set_s_own_parts_alike(tmp_path: Path) -> None:
+    rows = [(f"{n}.png", str(n), "Heart", "test" if n < 8 else "train") for n in range(40)]
+    source = PlaneSourceSettings(
+        csv=write_table(tmp_path, rows), official="test", split=PatientSplitSettings(share=0.25, seed=1)
+    )
+
+    assert (len(names(source)), len(names(source, "validation"))) == (6, 2)
 
 
 def test_a_part_that_the_data_set_does_not_have_is_a_problem(tmp_path: Path) -> None:
