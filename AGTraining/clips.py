@@ -89,12 +89,19 @@ class ClipReport:
 
 
 def clips_of(inputs: Iterable[str | Path]) -> tuple[list[Case], dict[str, InputError]]:
-    """The clips that files and folders stand for, each with a name, and by input why one stands for none."""
+    """The clips that files and folders stand for, each with a name, and by input why one stands for none.
+
+    Folders with results of an earlier run are no clips, although they hold pictures.
+    """
     paths: list[str | Path] = []
     failures: dict[str, InputError] = {}
     for given in inputs:
         try:
-            paths += find_clips([given])
+            found = find_clips([given])
+            clips = [path for path in found if not (path / f"{path.name}{CLIP.table}").is_file()]
+            if not clips:
+                raise InputError(f"{given}: it holds results of an earlier run, but no clips; name the clips.")
+            paths += clips
         except InputError as error:
             failures[str(given)] = error
     return name_cases(paths), failures

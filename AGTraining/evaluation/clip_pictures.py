@@ -54,8 +54,9 @@ def draw_confidence(result: ClipResult) -> Figure:
     curves.set_ylim(-0.02, 1.02)
     curves.set_ylabel("probability")
     curves.grid(color="#d9dde2", linewidth=0.6)
-    curves.set_title(_short(result.name), fontsize=11, loc="left")
-    curves.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False, fontsize=9)
+    curves.set_title(_short(result.name), fontsize=11, loc="left", parse_math=False)
+    for text in curves.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False, fontsize=9).get_texts():
+        text.set_parse_math(False)
     numbers = [result.classes.index(frame.result.plane) for frame in result.frames]
     _draw_strip(strip, places, numbers, [colors[name] for name in result.classes])
     strip.set_xlabel(label)
@@ -82,7 +83,7 @@ def draw_best_frame(
     time = "" if frame.seconds is None else f", {frame.seconds:.2f} s"
     figure.suptitle(
         f"{frame.result.plane}  {frame.result.confidence:.2f}   (frame {frame.index + 1}{time})",
-        color=INK, fontsize=11, x=0.01, ha="left",
+        color=INK, fontsize=11, x=0.01, ha="left", parse_math=False,
     )  # fmt: skip
     for axes in panels:
         axes.imshow(display(image), cmap="gray", vmin=0, vmax=255, aspect=aspect, extent=(0, columns, rows, 0))
@@ -149,4 +150,6 @@ def _draw_box(axes: Axes, box: Box | None) -> None:
 
 
 def _short(name: str) -> str:
+    # Names of files may have bytes that are no text.
+    name = name.encode("utf-8", "replace").decode("utf-8")
     return name if len(name) <= 90 else "…" + name[-89:]

@@ -15,6 +15,8 @@ from AGTraining.imaging.sector import find_sector
 
 # Sizes of the networks' inputs are multiples of this (four max-pools of 2).
 MULTIPLE = 16
+# A fixed crop belongs to frames of one size, of which little lies beyond its last row and column.
+LARGER = 1.25
 
 Crop = Literal["centre", "sector", "fixed"]
 
@@ -60,8 +62,16 @@ class FrameRule(BaseModel):
 
     def message(self, image: np.ndarray) -> str | None:
         """A sentence for the user where a frame cannot be cropped as the model expects it, else None."""
-        if self.fixed is None or self.fits(image):
+        if self.fixed is None:
             return None
+        if self.fits(image):
+            top, bottom, left, right = self.fixed
+            if image.shape[0] <= LARGER * bottom and image.shape[1] <= LARGER * right:
+                return None
+            return (
+                f"The frame has {image.shape[0]} rows and {image.shape[1]} columns, of which the model sees rows "
+                f"{top} to {bottom} and columns {left} to {right} only: it was made for smaller frames."
+            )
         return (
             f"The frame has {image.shape[0]} rows and {image.shape[1]} columns, but the model's crop ends at row "
             f"{self.fixed[1]} and column {self.fixed[3]}; the centre of the frame was taken instead."
@@ -118,12 +128,12 @@ class FrameRule(BaseModel):
 
 
 def _is_flat(image: np.ndarray, box: Box) -> bool:
-    """Whether the part of the frame in the box has one gray value: the black around a frame is no content."""
+    """Whether the part of the frame in the box has one gray value, or color: the black around it is no content."""
     inside = box.clipped(*image.shape[:2])
     if inside is None:
         return True
     part = image[math.floor(inside.y0) : math.ceil(inside.y1), math.floor(inside.x0) : math.ceil(inside.x1)]
-    return bool(part.min() == part.max())
+    return bool((part.min(axis=(0, 1)) == part.max(axis=(0, 1))).all())
 
 
 def resample(image: np.ndarray, box: Box, size: tuple[int, int], rounded: bool = False) -> np.ndarray:

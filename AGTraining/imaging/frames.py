@@ -50,13 +50,17 @@ def find_clips(paths: Iterable[str | Path]) -> list[Path]:
 
     A file is a clip. A folder stands for all clips in it and in its folders, in the natural order of their names:
     pictures that lie together in one folder are one clip, every other file that can hold frames is one of its own.
-    Raises InputError for a path that does not exist and for a folder without clips.
+    Raises InputError for a path that does not exist, for a folder without clips, and for what cannot be read.
     """
     clips: dict[Path, None] = {}
     for path in (Path(p).expanduser() for p in paths):
-        if not path.exists():
-            raise InputError(f"{path}: no such file or folder; check the path.")
-        found = list(_clips_in(path)) if path.is_dir() else [path]
+        try:
+            if not path.exists():
+                raise InputError(f"{path}: no such file or folder; check the path.")
+            found = list(_clips_in(path)) if path.is_dir() else [path]
+        except OSError as error:
+            where, why = error.filename or path, error.strerror or error
+            raise InputError(f"{where}: cannot be read ({why}); check its permissions, or name its clips.") from error
         if not found:
             raise InputError(f"{path}: the folder holds no clips; name {KINDS}.")
         clips.update(dict.fromkeys(found))

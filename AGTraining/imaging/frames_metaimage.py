@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from pathlib import Path
 
@@ -65,6 +66,8 @@ def read_metaimage(path: Path) -> Raster:
     fields, frames, length = _read_header(path)
     try:
         return _raster(path, fields, frames, length)
+    except InputError:
+        raise
     except (KeyError, ValueError) as error:
         what = f"{error.args[0]} is missing" if isinstance(error, KeyError) else str(error)
         raise InputError(f"{path}: its header cannot be understood ({what}); export the clip again.") from error
@@ -113,7 +116,7 @@ def _raster(path: Path, fields: dict[str, str], frames: FrameFields, length: int
     )
     dtype = np.dtype(order + TYPES[kind])
     encoding: Encoding = "zlib" if true("compresseddata") else "raw"
-    data, offset = _data(path, fields, length, int(np.prod(sizes, dtype=np.int64)) * channels * dtype.itemsize)
+    data, offset = _data(path, fields, length, math.prod(sizes) * channels * dtype.itemsize)
     return Raster(
         data=data,
         offset=offset,
@@ -145,6 +148,8 @@ def _data(path: Path, fields: dict[str, str], length: int, needed: int) -> tuple
     if not data.is_file():
         raise InputError(f"{path}: its data file '{data.name}' is missing; copy it beside the header.")
     skip = int(fields.get("headersize", 0))
+    if skip == -1 and data.stat().st_size < needed:
+        raise damaged(path, CUT_OFF)
     return data, data.stat().st_size - needed if skip == -1 else max(skip, 0)
 
 

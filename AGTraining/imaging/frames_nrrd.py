@@ -20,6 +20,7 @@ from AGTraining.imaging.frames_metaimage import (
     taken_as_frames,
 )
 from AGTraining.imaging.frames_raster import Encoding, Raster
+from AGTraining.imaging.integrity import CUT_OFF, damaged
 
 ENCODINGS: dict[str, Encoding] = {"raw": "raw", "gzip": "zlib", "gz": "zlib", "bzip2": "bzip2", "bz2": "bzip2"}
 TYPES = {
@@ -65,6 +66,8 @@ def read_nrrd(path: Path) -> Raster:
     header = _read_header(path)
     try:
         return _raster(path, header)
+    except InputError:
+        raise
     except (KeyError, ValueError) as error:
         what = f"{error.args[0]} is missing" if isinstance(error, KeyError) else str(error)
         raise InputError(f"{path}: its header cannot be understood ({what}); export the clip again.") from error
@@ -114,7 +117,7 @@ def _raster(path: Path, header: NrrdHeader) -> Raster:
         raise ValueError(f"its type is {fields['type']}")
     dtype = np.dtype((">" if fields.get("endian", "little").lower() == "big" else "<") + kind)
     spacing = _spacing(header, count)
-    data, offset = _data(path, header, ENCODINGS[encoding], int(np.prod(sizes, dtype=np.int64)) * dtype.itemsize)
+    data, offset = _data(path, header, ENCODINGS[encoding], math.prod(sizes) * dtype.itemsize)
     named = header.frames.found or (frame is not None and kinds is not None and kinds[frame].lower() in FRAME_KINDS)
     return Raster(
         data=data,
@@ -191,7 +194,11 @@ def _data(path: Path, header: NrrdHeader, encoding: Encoding, needed: int) -> tu
     lines = int(fields.get("line skip", fields.get("lineskip", 0)))
     skip = int(fields.get("byte skip", fields.get("byteskip", 0)))
     if skip == -1 and encoding == "raw":
+        if data.stat().st_size - needed < offset:
+            raise damaged(path, CUT_OFF)
         return data, data.stat().st_size - needed
+    if skip < 0:
+        raise ValueError(f"byte skip is {skip}")
     if skip and encoding != "raw":
         raise InputError(f"{path}: it skips bytes of compressed data; save the clip as one .nrrd file.")
     with open(data, "rb") as file:

@@ -39,22 +39,37 @@ class PictureFile(FrameSequence):
                 count = getattr(picture, "n_frames", 1)
                 if count > 1 and "duration" in picture.info:
                     seconds = list(_start_times(picture, count))
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        except MemoryError:
+            raise
+        except Exception as error:
+            # Damaged pictures end in errors of any kind within Pillow, in TIFF and GIF above all.
             raise InputError(f"{path}: {_reason(error)}; copy or export it again.") from error
         super().__init__(path, count)
         self._seconds = seconds
 
     def _read_from(self, start: int) -> Iterator[Frame | Missing]:
         assert self.count is not None
-        for index in range(start, self.count):
-            try:
-                with _opened(self.path) as picture:
-                    picture.seek(index)
-                    image, color = _pixels(picture)
-            except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-                yield Missing(index, _reason(error))
-            else:
-                yield Frame(index, image, times_of(self._seconds, index), color)
+        picture: Image.Image | None = None
+        try:
+            for index in range(start, self.count):
+                try:
+                    with _quiet():
+                        # It stays open: a picture of a GIF is made of all those before it.
+                        picture = Image.open(self.path) if picture is None else picture
+                        picture.seek(index)
+                        image, color = _pixels(picture)
+                except MemoryError:
+                    raise
+                except Exception as error:
+                    if picture is not None:
+                        picture.close()
+                        picture = None
+                    yield Missing(index, _reason(error))
+                else:
+                    yield Frame(index, image, times_of(self._seconds, index), color)
+        finally:
+            if picture is not None:
+                picture.close()
 
 
 class PictureFolder(FrameSequence):
@@ -76,7 +91,9 @@ class PictureFolder(FrameSequence):
             try:
                 with _opened(self.files[index]) as picture:
                     image, color = _pixels(picture)
-            except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+            except MemoryError:
+                raise
+            except Exception as error:
                 yield Missing(index, f"{self.files[index].name}: {_reason(error)}")
             else:
                 yield Frame(index, image, color=color)
@@ -87,12 +104,17 @@ def _some(names: Sequence[str]) -> str:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Image.Image]:
+def _quiet() -> Iterator[None]:
     with warnings.catch_warnings():
         # Large pictures and odd metadata are no news for a user; errors are caught where the file is known.
         warnings.simplefilter("ignore")
-        with Image.open(path) as picture:
-            yield picture
+        yield
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Image.Image]:
+    with _quiet(), Image.open(path) as picture:
+        yield picture
 
 
 def _pixels(picture: Image.Image) -> tuple[np.ndarray, np.ndarray | None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bz2
+import math
 import tempfile
 import zlib
 from collections.abc import Iterator, Sequence
@@ -16,6 +17,8 @@ from AGTraining.errors import InputError
 from AGTraining.imaging.frame_sequence import Frame, FrameSequence, Missing, gray, known_spacing, times_of
 
 CHUNK = 1 << 16
+# No probe and no screen has more; a size beyond it comes from a damaged header.
+MOST_PIXELS = 1 << 28
 Encoding = Literal["raw", "zlib", "bzip2"]
 
 
@@ -58,7 +61,12 @@ class Raster:
     @property
     def frame_bytes(self) -> int:
         """Bytes of a frame that is not compressed."""
-        return int(np.prod(self.sizes, dtype=np.int64)) // max(self.count, 1) * self.dtype.itemsize
+        return self.frame_pixels * self.dtype.itemsize
+
+    @property
+    def frame_pixels(self) -> int:
+        """Numbers in a frame; of any size, as damaged headers have them."""
+        return math.prod(self.sizes) // max(self.count, 1)
 
 
 @dataclass(frozen=True)
@@ -108,9 +116,13 @@ class RasterSequence(FrameSequence):
     """
 
     def __init__(self, path: Path, raster: Raster) -> None:
-        if 0 in raster.sizes:
-            text = " × ".join(str(n) for n in raster.sizes)
+        text = " × ".join(str(n) for n in raster.sizes)
+        if min(raster.sizes) < 1:
             raise InputError(f"{path}: it holds no frame (its size is {text}); export the clip again.")
+        if raster.offset < 0 or raster.frame_pixels > MOST_PIXELS:
+            raise InputError(
+                f"{path}: its header does not fit its data (its size is {text}); copy or export the clip again."
+            )
         turn = Turn.of(raster.orientation)
         x, y = raster.spacing[::-1] if turn and turn.transpose else raster.spacing
         super().__init__(path, raster.count, known_spacing(x, y))

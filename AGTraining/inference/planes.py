@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from AGTraining.imaging.frames import Frame, FrameSequence
 
 READING, DETECTING = "Reading the frames", "Detecting planes"
+# Of a frame, in pixels: no probe and no screen has more, and longer ones would take all memory.
+LONGEST_SIDE = 1 << 14
 NOT_FINITE = "The frame has values that are not finite numbers; they were taken as black."
 BLANK = "The frame has one gray value only; nothing can be recognized in it."
 
@@ -200,6 +202,11 @@ def _usable(image: np.ndarray) -> tuple[np.ndarray, str]:
         raise InputError(
             f"A frame of shape {image.shape} and type {image.dtype}: a gray picture (rows, columns), or one of red, "
             "green and blue with 8 bits each, is needed."
+        )
+    if max(image.shape[:2]) > LONGEST_SIDE:
+        raise InputError(
+            f"A frame of {image.shape[1]} × {image.shape[0]} pixels: larger than any ultrasound frame; cut it out of "
+            "the picture first."
         )
     if image.dtype.kind != "f" or np.isfinite(image).all():
         return image, ""

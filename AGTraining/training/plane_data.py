@@ -45,6 +45,11 @@ def read_parts(config: PlanesConfig, warn: bool = False) -> tuple[list[PlaneData
         more = "".join(f"\n  {problem}" for problem in findings.problems)
         count = len(findings.problems)
         raise ConfigurationError(findings.problems[0] if count == 1 else f"{count} problems with the frames:{more}")
+    idle = sum(frame.label is None for frame in all_frames(training))
+    if idle and not config.sampling.unlabelled_share:
+        findings.warnings.append(
+            f"{idle} training frames without a label are not drawn: sampling.unlabelled_share is 0."
+        )
     for warning in findings.warnings if warn else ():
         logger.warning("%s", warning)
     return training, validation

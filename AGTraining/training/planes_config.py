@@ -115,6 +115,10 @@ class PlanesConfig(RunConfig):
             raise ValueError("fused_from_epoch: only the aggregation 'ft' of an AGSononet has a layer that is fused")
         if self.sampling.unlabelled_share and self.teacher is None:
             raise ValueError("sampling.unlabelled_share: only a teacher can say what frames without a label show")
+        if self.compile and self.teacher is not None and self.teacher.hint:
+            raise ValueError(
+                "teacher.hint: a compiled network does not show its layers; leave out compile, or the hint"
+            )
         if self.frozen == "blocks" and self.initial_weights is None:
             raise ValueError("frozen: random weights would be kept; name the model with theirs as initial_weights")
         return self

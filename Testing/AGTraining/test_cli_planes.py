@@ -200,6 +200,19 @@ def test_folder_stands_for_the_clips_in_it(model: Path, tmp_path: Path) -> None:
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a", "b", "pictures"]
 
 
+def test_results_of_an_earlier_run_are_no_clips(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_clip(tmp_path / "a.mha", CLIP[:2])
+    arguments = ["planes", "--model", str(model), "--out", str(tmp_path / "results"), "--overwrite", str(tmp_path)]
+    assert main(arguments) == 0
+    assert main(arguments) == 0
+    assert [path.name for path in (tmp_path / "results").iterdir()] == ["a"]
+    capsys.readouterr()
+    assert main([*arguments[:-1], str(tmp_path / "results")]) == 1
+    assert "results of an earlier run, but no clips" in capsys.readouterr().err
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows sends Ctrl+C to whole consoles only")
 def test_interrupt_keeps_the_clips_that_are_done(model: Path, clip: Path, tmp_path: Path) -> None:
     long = write_clip(tmp_path / "long.mha", [frame(SMALL)] * 4000)

@@ -72,7 +72,8 @@ def read_table(
             problems.append(f"{place}: has {len(row)} values, but the table has {len(head)} columns.")
             continue
         row = [value.strip() for value in row]
-        name = row[found.file]
+        # Also of a path as Windows writes it.
+        name = row[found.file].replace("\\", "/")
         source = _find(name, listed)
         if source is None:
             where = " or ".join(str(folder) for folder in folders)
@@ -180,8 +181,6 @@ def _find(name: str, listed: dict[Path, set[str]]) -> Path | None:
     """The file of this name, whose ending may be missing."""
     if not name:
         return None
-    # As Windows writes paths.
-    name = name.replace("\\", "/")
     for folder, names in listed.items():
         for candidate in (name, *(name + ending for ending in ENDINGS)):
             if candidate in names or ("/" in name and (folder / candidate).is_file()):

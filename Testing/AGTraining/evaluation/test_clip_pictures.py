@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+from pathlib import Path
+
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
@@ -106,3 +109,11 @@ def test_attention_spans_the_crop_not_the_frame() -> None:
 def test_pixels_that_are_not_square_are_shown_in_proportion() -> None:
     figure = draw_best_frame(np.zeros((40, 60), np.uint8), best_frame(), {}, spacing_mm=(0.2, 0.4))
     assert figure.axes[0].get_aspect() == 2
+
+
+@pytest.mark.parametrize("name", [r"$\frac$.mha", "bytes \udcff.mha", "_$x^$"])
+def test_names_are_no_formulas_and_may_have_any_bytes(name: str, tmp_path: Path) -> None:
+    result = dataclasses.replace(clip(FEMUR, NOTHING), name=name)
+    figure = draw_confidence(result)
+    figure.savefig(tmp_path / "plot.png")
+    assert figure.axes[0].get_title(loc="left") == name.replace("\udcff", "?")

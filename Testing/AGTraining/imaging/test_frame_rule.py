@@ -144,3 +144,16 @@ def test_boxes_go_to_the_frame_and_back() -> None:
 def test_wrong_rules_are_refused(fields: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         FrameRule.model_validate(fields)
+
+
+@pytest.mark.parametrize("crop", ["centre", "sector"])
+def test_frame_of_one_color_gives_zeros(crop: Any) -> None:
+    image = np.full((200, 300, 3), (0, 0, 200), np.uint8)
+    assert not FrameRule(crop=crop).apply(image)[0].any()
+
+
+def test_frames_much_larger_than_the_fixed_crop_get_a_message() -> None:
+    rule = FrameRule(size=(224, 288), crop="fixed", fixed=(115, 734, 81, 874))
+    assert "1080 rows and 1920 columns, of which the model sees rows 115 to 734 and columns 81 to 874 only" in (
+        rule.message(np.zeros((1080, 1920), np.uint8)) or ""
+    )

@@ -253,3 +253,12 @@ def test_frames_of_one_picture_are_the_same_in_every_format(tmp_path: Path) -> N
             assert np.array_equal([frame.image for frame in clip], frames), name
     with open_frames(tmp_path / "single.png") as clip:
         assert np.array_equal(clip.read(0).image, frames[0])
+
+
+def test_a_folder_that_cannot_be_read_gets_a_sentence(archive: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def closed(folder: Path) -> None:
+        raise PermissionError(13, "Permission denied", str(folder))
+
+    monkeypatch.setattr(Path, "iterdir", closed)
+    with pytest.raises(InputError, match=r"cannot be read \(Permission denied\); check its permissions"):
+        find_clips([archive])

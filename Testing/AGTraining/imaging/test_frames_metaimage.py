@@ -242,3 +242,26 @@ def test_a_header_that_was_cut_off_gets_a_sentence(tmp_path: Path) -> None:
 
     with pytest.raises(InputError, match="cut off before its end"):
         open_frames(path)
+
+
+@pytest.mark.parametrize(
+    ("size", "sentence"),
+    [
+        ("-4 3 2", "it holds no frame"),
+        ("-4 -3 2", "it holds no frame"),
+        ("64000000 4800000 2", "its header does not fit its data"),
+        ("6400000000000 4800000000000 2", "its header does not fit its data"),
+    ],
+)
+@pytest.mark.parametrize("compress", [False, True])
+def test_impossible_sizes_get_a_sentence(tmp_path: Path, compress: bool, size: str, sentence: str) -> None:
+    path = write(tmp_path / "clip.mha", ramp(2), compress, DimSize=size)
+    with pytest.raises(InputError, match=sentence), open_frames(path) as clip:
+        list(clip)
+
+
+def test_data_file_that_is_shorter_than_its_header_says_gets_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "clip.raw").write_bytes(b"123")
+    path = write(tmp_path / "clip.mhd", ramp(2), HeaderSize=-1, ElementDataFile="clip.raw")
+    with pytest.raises(InputError, match=r"clip.mhd: the file is cut off[^;]*; copy or export it again.$"):
+        open_frames(path)

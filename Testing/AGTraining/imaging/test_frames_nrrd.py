@@ -196,3 +196,14 @@ def test_radio_frequency_lines_get_a_sentence(tmp_path: Path) -> None:
 
     with pytest.raises(InputError, match="radio-frequency lines"):
         open_frames(path)
+
+
+@pytest.mark.parametrize(
+    ("skip", "sentence"), [(-1, "the file is cut off before its end"), (-5, "cannot be understood .byte skip is -5")]
+)
+def test_skipped_bytes_that_are_not_there_get_a_sentence(tmp_path: Path, skip: int, sentence: str) -> None:
+    header = f"NRRD0004\ntype: uchar\ndimension: 3\nsizes: 5 4 9\nencoding: raw\nbyte skip: {skip}\n\n"
+    # So many that the header's own bytes would have to serve as pixels.
+    (tmp_path / "clip.nrrd").write_bytes(header.encode() + bytes(160))
+    with pytest.raises(InputError, match=sentence):
+        open_frames(tmp_path / "clip.nrrd")

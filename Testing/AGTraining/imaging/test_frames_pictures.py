@@ -139,3 +139,29 @@ def test_a_picture_that_was_cut_off_is_an_error(tmp_path: Path) -> None:
 
     with open_frames(path) as clip, pytest.raises(InputError, match=r"frame.png: none of its frames can be read"):
         list(clip)
+
+
+def test_a_damaged_tiff_is_left_out_of_a_folder(tmp_path: Path) -> None:
+    for name in "ac":
+        save(tmp_path / f"{name}.png", speckle())
+    whole = save(tmp_path / "b.tif", speckle()).read_bytes()
+    # Cut off in its directory, which lies at the end: Pillow has a TypeError for that.
+    (tmp_path / "b.tif").write_bytes(whole[: len(whole) // 2])
+    with open_frames(tmp_path) as clip:
+        assert [frame.index for frame in clip] == [0, 2]
+        assert "b.tif" in clip.messages[0]
+    with pytest.raises(InputError, match="the picture is cut off or damaged; copy or export it again"):
+        open_frames(tmp_path / "b.tif")
+
+
+def test_an_animation_is_decoded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pictures = [Image.fromarray(speckle(seed=n)) for n in range(6)]
+    pictures[0].save(tmp_path / "clip.gif", save_all=True, append_images=pictures[1:], duration=40)
+    opened = []
+    with open_frames(tmp_path / "clip.gif") as clip:
+        really = Image.open
+        monkeypatch.setattr(Image, "open", lambda *a, **k: opened.append(a) or really(*a, **k))
+        frames = list(clip)
+    assert len(frames) == 6
+    assert len(opened) == 1
+    assert all((frame.image == np.asarray(picture)).all() for frame, picture in zip(frames, pictures, strict=True))

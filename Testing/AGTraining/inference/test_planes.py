@@ -260,3 +260,9 @@ def test_maps_are_not_kept_for_a_clip() -> None:
     detector = PlaneDetector(blob_bundle(), PlaneOptions("cpu", attention=True))
     result = analyse_clip(Clip([frame(SMALL)] * 3), detector)
     assert [f.result.attention for f in result.frames] == [None] * 3
+
+
+@pytest.mark.parametrize("shape", [(1, 1 << 20), (1 << 20, 1)])
+def test_frame_that_is_far_too_long_is_refused(detector: PlaneDetector, shape: tuple[int, int]) -> None:
+    with pytest.raises(InputError, match="larger than any ultrasound frame"):
+        detector.detect(np.arange(1 << 20, dtype=np.float32).reshape(shape))

@@ -18,6 +18,7 @@ from AGTraining import bundle
 from AGTraining.data.fingerprint import content_hash
 from AGTraining.errors import ConfigurationError
 from AGTraining.training.checkpoint import read_checkpoint
+from AGTraining.training.plane_data import read_parts
 from AGTraining.training.planes import PlanesTask, different_classes
 from AGTraining.training.planes_config import PlanesConfig
 from AGTraining.training.run import export_bundle, train_from_config
@@ -335,6 +336,14 @@ def test_patient_in_both_parts_is_refused_before_training(frames: Path, tmp_path
     with pytest.raises(ConfigurationError, match="problems with the frames:\n.*patient '0' is in the training part"):
         Trainer(make_plane_config(frames, tmp_path, **changes), "cpu").run()
     assert not (tmp_path / "last.pt").exists()
+
+
+def test_frames_without_a_label_that_are_not_drawn_are_told(
+    frames: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    sources = [{"csv": str(frames), "official": "train", "labelled": labelled} for labelled in (True, False)]
+    read_parts(make_plane_config(frames, tmp_path, training=sources), warn=True)
+    assert "24 training frames without a label are not drawn: sampling.unlabelled_share is 0." in caplog.text
 
 
 def test_class_without_frames_is_refused(frames: Path, tmp_path: Path) -> None:

@@ -89,6 +89,7 @@ def test_defaults_are_the_paper_s() -> None:
         ({"decay_epochs": 3}, "schedule 'step' and 'decay_epochs' go together"),
         ({"warmup_epochs": 5}, "warmup_epochs and warmup_learning_rate go together"),
         ({"warmup_epochs": 5, "warmup_learning_rate": 0.1, "warmup_steps": 3}, "either warmup_steps or warmup_epochs"),
+        ({"compile": True, "teacher": {"bundle": "t.safetensors", "hint": 1}}, "teacher.hint: a compiled network"),
         ({"sampling": {"unlabelled_share": 0.5}}, "unlabelled_share: only a teacher can say"),
     ],
 )
