@@ -84,8 +84,9 @@ def _read(source: Path) -> list[np.ndarray]:
         raise BundleError(f"{source}: not a complete .npz file ({reason}); download it again from {SOURCE}.") from error
     except OSError as error:
         raise BundleError(f"{source}: cannot be read ({error.strerror or error}).") from error
-    except (ValueError, TypeError, RuntimeError) as error:
-        # What numpy says of objects, of an encrypted member, and of a member that is no array.
+    except Exception as error:
+        # What numpy says of objects, of an encrypted member, of a member that is no array, and of headers that are
+        # damaged (errors of Python's own parser) or promise more than any memory holds (MemoryError).
         raise _other_layout(
             source, f"it holds what is no plain array ({' '.join(str(error).split())[:100]})"
         ) from error

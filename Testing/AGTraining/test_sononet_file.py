@@ -252,3 +252,14 @@ def test_plain_pickle_is_refused(tmp_path: Path) -> None:
     (tmp_path / "weights.npz").write_bytes(pickle.dumps([1, 2]))
     with pytest.raises(BundleError, match=r"weights\.npz: not a complete \.npz file"):
         import_sononet(tmp_path / "weights.npz", tmp_path / "m.safetensors")
+
+
+@pytest.mark.parametrize("shape", ["(1000000000000, 10)", "(1, "])
+def test_damaged_header_of_an_array_is_one_sentence(tmp_path: Path, shape: str) -> None:
+    header = f"{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}".encode().ljust(117) + b"\n"
+    if shape.endswith(")"):
+        header = header.replace(b")", b")}", 1)
+    with zipfile.ZipFile(tmp_path / "w.npz", "w") as archive:
+        archive.writestr("arr_0.npy", b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header)
+    with pytest.raises(BundleError, match="it holds what is no plain array"):
+        import_sononet(tmp_path / "w.npz", tmp_path / "m.safetensors")
