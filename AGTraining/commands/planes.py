@@ -85,7 +85,7 @@ def run(parsed: argparse.Namespace) -> int:
             print(_document(reports, model=model, interrupted=interrupted), file=output, flush=True)
         elif total > 1:
             _print_summary(reports, total)
-    return INTERRUPTED if interrupted else int(any(report.error is not None for report in reports))
+    return INTERRUPTED if interrupted else int(not all(report.is_complete for report in reports))
 
 
 def _analyze_one(case: Case, detector: PlaneDetector, parsed: argparse.Namespace, prefix: str) -> ClipReport:
@@ -124,7 +124,7 @@ def _print_report(report: ClipReport) -> None:
         return
     from AGTraining.clips import LOW_CONFIDENCE
 
-    frames = f"{report.count} frame{'' if report.count == 1 else 's'}"
+    frames = f"{report.count} frame{'' if report.count == 1 else 's'}" + ("" if report.is_complete else ", not the whole")
     print(f"{report.clip}: {report.folder} ({frames}, {sum(report.seconds.values()):.1f} s on {report.device})")
     for name, count in report.frames.items():
         line = f"  {name:<16}{count:6} frame{' ' if count == 1 else 's'}"
@@ -144,6 +144,9 @@ def _print_report(report: ClipReport) -> None:
 def _print_summary(reports: Sequence[ClipReport], count: int) -> None:
     failed = [report for report in reports if report.error is not None]
     print(f"{len(reports) - len(failed)} of {count} clips analyzed" + (f", {len(failed)} failed:" if failed else "."))
+    for report in reports:
+        if report.error is None and not report.is_complete:
+            print(f"  {report.clip}: broke off after {report.count} frames")
     for report in failed:
         print(f"  {report.clip}: {report.error}")
 
