@@ -124,7 +124,8 @@ def _print_report(report: ClipReport) -> None:
         return
     from AGTraining.clips import LOW_CONFIDENCE
 
-    frames = f"{report.count} frame{'' if report.count == 1 else 's'}" + ("" if report.is_complete else ", not the whole")
+    frames = f"{report.count} frame{'' if report.count == 1 else 's'}"
+    frames += "" if report.is_complete else ", not the whole"
     print(f"{report.clip}: {report.folder} ({frames}, {sum(report.seconds.values()):.1f} s on {report.device})")
     for name, count in report.frames.items():
         line = f"  {name:<16}{count:6} frame{' ' if count == 1 else 's'}"
