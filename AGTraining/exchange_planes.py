@@ -224,7 +224,7 @@ def _batch(value: Any) -> int:
     return int(_number(1, 4096)(of_type(int)(value)))
 
 
-_LOCALISE: dict[str, Callable[[Any], Any]] = {"sigma": _number(0, 1000), "threshold": _number(0, 1), "around": _around}
+_LOCALISE: dict[str, Callable[[Any], Any]] = {"sigma": _number(0, 10), "threshold": _number(0, 1), "around": _around}
 _OPTIONS: dict[str, Callable[[Any], Any]] = {
     "device": text,
     "attention": of_type(bool),

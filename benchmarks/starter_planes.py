@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import math
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -29,9 +30,14 @@ from AGTraining.data.planes.labelled import LabelledFrame  # noqa: E402
 from AGTraining.data.planes.patients import chosen_patients  # noqa: E402
 from AGTraining.data.planes.settings import PatientSplitSettings, PlaneSourceSettings  # noqa: E402
 from AGTraining.data.planes.sources import read_plane_source  # noqa: E402
-from AGTraining.evaluation.localisation import LocalisationScores  # noqa: E402
+from AGTraining.evaluation.localisation import (  # noqa: E402
+    Localisation,
+    LocalisationScores,
+    localisation_scores,
+)
 from AGTraining.evaluation.plane_results import PlaneEvaluation  # noqa: E402
 from AGTraining.evaluation.planes import Answers, evaluate_planes  # noqa: E402
+from AGTraining.imaging.box import Box  # noqa: E402
 from AGTraining.inference.localise import localise  # noqa: E402
 from AGTraining.inference.plane_result import LocaliseOptions, PlaneOptions  # noqa: E402
 from AGTraining.inference.planes import PlaneDetector  # noqa: E402
@@ -53,6 +59,7 @@ LABELS = {
 # As in the experiments' configurations.
 UNSEEN = PatientSplitSettings(share=0.2, seed=0)
 # What --choose chooses from.
+# Blurs are given in pixels of an input of 208 rows.
 SIGMAS, THRESHOLDS = (8.0, 16.0, 24.0, 32.0, 40.0, 48.0, 64.0), (0.15, 0.2, 0.25, 0.3, 0.35, 0.5)
 
 
@@ -106,7 +113,7 @@ def choose_options(detector: PlaneDetector, heads: Sequence[LabelledFrame]) -> L
         return float(np.mean(values))
 
     grid = itertools.product(SIGMAS, THRESHOLDS, ("all", "common"))
-    return max((LocaliseOptions(*values) for values in grid), key=iou)  # type: ignore[arg-type]
+    return max((LocaliseOptions(sigma / 208, *values) for sigma, *values in grid), key=iou)  # type: ignore[arg-type]
 
 
 def measure(path: Path, data: Path, choose: bool = False) -> dict[str, object]:
@@ -143,6 +150,25 @@ def measure(path: Path, data: Path, choose: bool = False) -> dict[str, object]:
             "boxes": asdict(boxes[0]) | {"options": asdict(detector.options.localise)} if boxes else None,
         }
     return result
+
+
+def measure_fixed_box(data: Path) -> dict[str, dict[str, object]]:
+    """The rows of heads for a box that is the same in all frames, the median of the heads that are trained on.
+
+    What attention has to be compared with: heads of HC18 lie in the middle.
+    """
+    heads, unseen = head_frames(data / "head_circumference")
+    edges = np.array([head.box.edges for head in heads if head.box and head.patient not in unseen])
+    fixed = Box(*np.median(edges, axis=0).tolist())
+    rows: dict[str, dict[str, object]] = {}
+    for name, frames in (("all", heads), ("unseen", [head for head in heads if head.patient in unseen])):
+        [scores] = localisation_scores([Localisation("Brain", head.box, fixed) for head in frames if head.box])
+        rows[f"{HEADS}, {name} heads"] = {
+            "frames": len(frames),
+            "said to be a brain": math.nan,
+            "boxes": asdict(scores) | {"options": {}},
+        }
+    return rows
 
 
 def print_planes(name: str, rows: dict[str, dict[str, object]]) -> None:
@@ -193,9 +219,13 @@ def main() -> None:
     if arguments.json:
         print(json.dumps(results, indent=1))
         return
+    fixed = measure_fixed_box(arguments.data)
     for name in next(iter(results.values())):
         rows = {model: result[name] for model, result in results.items()}
-        (print_heads if name.startswith(HEADS) else print_planes)(name, rows)  # type: ignore[arg-type]
+        if name in fixed:
+            print_heads(name, {**rows, "one fixed box": fixed[name]})  # type: ignore[dict-item]
+        else:
+            print_planes(name, rows)  # type: ignore[arg-type]
 
 
 if __name__ == "__main__":

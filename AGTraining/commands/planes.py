@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from AGTraining import __version__
 from AGTraining.arguments import expanded_path
 from AGTraining.errors import InputError, code, sentence
+from AGTraining.run_document import run_document
 from AGTraining.terminal import INTERRUPTED, print_error, progress_bar, stdout_kept_for_json
 
 if TYPE_CHECKING:
     from AGTraining.batch import Case
-    from AGTraining.bundle import PlanesBundle
     from AGTraining.clips import ClipReport
     from AGTraining.inference.planes import PlaneDetector
 
@@ -82,7 +80,7 @@ def run(parsed: argparse.Namespace) -> int:
             interrupted = True
             print(f"Interrupted: {len(reports)} of {total} clips are done.", file=sys.stderr)
         if parsed.json:
-            print(_document(reports, model=model, interrupted=interrupted), file=output, flush=True)
+            print(run_document("clips", reports, (model.info.name, model.path), interrupted), file=output, flush=True)
         elif total > 1:
             _print_summary(reports, total)
     return INTERRUPTED if interrupted else int(not all(report.is_complete for report in reports))
@@ -98,25 +96,6 @@ def _analyze_one(case: Case, detector: PlaneDetector, parsed: argparse.Namespace
     except Exception as error:
         print_error(error, parsed.debug)
         return ClipReport(case.name, str(case.path), parsed.out / case.name, error=sentence(error), code=code(error))
-
-
-def _document(
-    reports: Sequence[ClipReport],
-    model: PlanesBundle | None = None,
-    interrupted: bool = False,
-    error: Exception | None = None,
-) -> str:
-    """The JSON document of a run; `error` and `code` are set when it ended before its first clip."""
-    document = {
-        "version": __version__,
-        "model": {"name": model.info.name, "path": str(model.path)} if model is not None else None,
-        "clips": [report.as_json() for report in reports],
-        "failed": sum(report.error is not None for report in reports),
-        "interrupted": interrupted,
-        "error": None if error is None else sentence(error),
-        "code": None if error is None else code(error),
-    }
-    return json.dumps(document, indent=2, allow_nan=False)
 
 
 def _print_report(report: ClipReport) -> None:
@@ -155,4 +134,4 @@ def _print_summary(reports: Sequence[ClipReport], count: int) -> None:
 def answer_failure(parsed: argparse.Namespace, error: Exception) -> None:
     """The JSON document of a run that failed before its first clip, where one is wanted."""
     if parsed.json:
-        print(_document([], error=error))
+        print(run_document("clips", [], error=error))

@@ -54,7 +54,7 @@ def _components(
     values: np.ndarray, size: tuple[int, int], grid: tuple[int, ...], options: LocaliseOptions
 ) -> np.ndarray:
     """Numbers of the connected components above the threshold (0: none of them), on the common grid."""
-    sigma = [options.sigma * count / whole for count, whole in zip(values.shape, size, strict=True)]
+    sigma = [options.sigma * size[0] * count / whole for count, whole in zip(values.shape, size, strict=True)]
     blurred = ndimage.gaussian_filter(values.astype(np.float32, copy=False), sigma, mode="nearest")
     low, high = float(blurred.min()), float(blurred.max())
     numbers, _ = ndimage.label(blurred >= low + options.threshold * (high - low), NEIGHBORS)

@@ -22,6 +22,7 @@ from pydicom.uid import ExplicitVRLittleEndian, UltrasoundMultiFrameImageStorage
 from AGTraining import bundle
 from AGTraining.cli import main
 from AGTraining.clips import file_names
+from AGTraining.imaging.box import Box
 from Testing.AGTraining.inference.synthetic import threshold_bundle
 from Testing.AGTraining.inference.synthetic_planes import LARGE, MIDDLE, SMALL, frame, save_blobs, write_clip
 
@@ -109,9 +110,10 @@ def test_table_has_a_row_for_each_frame(finished: tuple[Path, dict[str, Any]]) -
     assert [row["plane"] for row in table] == PLANES
     assert [row["frame"] for row in table] == ["1", "2", "3", "4", "5"]
     assert [row["time_s"] for row in table] == [""] * 5
-    x0, y0, x1, y1 = (float(table[3][edge]) for edge in ("x0", "y0", "x1", "y1"))
-    # A sigma of the blur, in pixels of the frame.
-    assert (x0, y0, x1, y1) == pytest.approx(LARGE, abs=16)
+    box = Box(*(float(table[3][edge]) for edge in ("x0", "y0", "x1", "y1")))
+    # The blur is wide: on so small a frame it reaches the edges.
+    assert box.centre == pytest.approx(Box(*LARGE).centre, abs=8)
+    assert box.iou(Box(*LARGE)) > 0.4
     assert float(table[1]["p(Small)"]) == pytest.approx(float(table[1]["confidence"]))
 
 

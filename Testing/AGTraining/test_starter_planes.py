@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from AGTraining import bundle
+from AGTraining.data.planes.decode import read_frame
 from AGTraining.data.planes.settings import PlaneSourceSettings
 from AGTraining.data.planes.sources import read_plane_source
 from AGTraining.inference.plane_result import PlaneOptions
@@ -55,8 +56,6 @@ def test_a_head_of_an_unseen_examination_is_found(shared_data: Path) -> None:
     heads, unseen = head_frames(shared_data / "ultrasound/head_circumference")
     some = [head for head in heads if head.patient in unseen][:20]
     detector = PlaneDetector(bundle.load_planes(path_of(16)), PlaneOptions(device="cpu"))
-    from AGTraining.data.planes.decode import read_frame
-
     results = detector.detect_batch([read_frame(head) for head in some])
     named = [result.plane.startswith("Brain") for result in results]
     assert sum(named) >= 14

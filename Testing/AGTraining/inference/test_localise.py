@@ -13,7 +13,7 @@ from AGTraining.inference.localise import LocaliseOptions, localise
 SIZE = (208, 272)
 FINE, COARSE = (52, 68), (26, 34)
 # Unblurred, so that edges are where they were drawn.
-SHARP = LocaliseOptions(sigma=0.0)
+SHARP = LocaliseOptions(0.0, 0.5, "all")
 
 
 def drawn(grid: tuple[int, int], *boxes: tuple[int, int, int, int], levels: tuple[float, ...] = ()) -> np.ndarray:
@@ -49,7 +49,7 @@ def test_of_several_overlapping_pairs_the_one_with_most_in_common_is_taken() -> 
 )
 def test_box_is_around_the_chosen_components_or_what_they_have_in_common(around: str, expected: Box) -> None:
     maps = {"block3": drawn(FINE, (64, 48, 128, 112)), "block4": drawn(COARSE, (96, 64, 160, 128))}
-    assert localise(maps, SIZE, LocaliseOptions(sigma=0.0, around=around)) == expected  # type: ignore[arg-type]
+    assert localise(maps, SIZE, LocaliseOptions(0.0, 0.5, around)) == expected  # type: ignore[arg-type]
 
 
 def test_threshold_is_a_share_of_the_way_from_lowest_to_highest() -> None:
@@ -57,15 +57,15 @@ def test_threshold_is_a_share_of_the_way_from_lowest_to_highest() -> None:
     levels = (0.4, 1.0)
     # On top of a constant, which says nothing.
     maps = {"block3": drawn(FINE, outer, inner, levels=levels) + 5, "block4": drawn(COARSE, inner) + 5}
-    assert localise(maps, SIZE, LocaliseOptions(0.0, 0.5)) == Box(104.0, 80.0, 136.0, 112.0)
-    assert localise(maps, SIZE, LocaliseOptions(0.0, 0.3)) == Box(80.0, 64.0, 160.0, 128.0)
+    assert localise(maps, SIZE, LocaliseOptions(0.0, 0.5, "all")) == Box(104.0, 80.0, 136.0, 112.0)
+    assert localise(maps, SIZE, LocaliseOptions(0.0, 0.3, "all")) == Box(80.0, 64.0, 160.0, 128.0)
 
 
 def test_blur_removes_single_bright_pixels() -> None:
     target = (96, 64, 176, 136)
     fine = drawn(FINE, target)
     fine[2, 2] = 1.6
-    box = localise({"block3": fine, "block4": drawn(COARSE, target)}, SIZE, LocaliseOptions(sigma=8.0))
+    box = localise({"block3": fine, "block4": drawn(COARSE, target)}, SIZE, LocaliseOptions(8 / SIZE[0], 0.5, "all"))
     assert box is not None
     # Half a sigma at most is lost or won at an edge that was blurred and cut at half of its height.
     assert box.iou(Box(*map(float, target))) > 0.85

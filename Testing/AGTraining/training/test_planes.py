@@ -294,6 +294,17 @@ def export(trainer: Trainer, path: Path) -> Path:
     return path
 
 
+def test_numbers_beyond_half_precision_are_kept_whole(frames: Path, tmp_path: Path) -> None:
+    trainer = Trainer(make_plane_config(frames, tmp_path / "run", epochs=1, validation=[]), "cpu")
+    trainer.run()
+    norm = next(module for module in trainer.network.modules() if isinstance(module, torch.nn.BatchNorm2d))
+    norm.running_var.fill_(1e6)
+    trainer._save("last.pt")
+    kept = bundle.load_planes(export(trainer, tmp_path / "whole.safetensors")).network
+    norm = next(module for module in kept.modules() if isinstance(module, torch.nn.BatchNorm2d))
+    assert float(norm.running_var[0]) == 1e6
+
+
 def test_teacher_may_be_moved_but_not_changed(frames: Path, tmp_path: Path) -> None:
     given = save_planes(tmp_path / "teacher.safetensors", CLASSES)
 

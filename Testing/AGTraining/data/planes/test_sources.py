@@ -41,6 +41,13 @@ def test_frames_get_the_sources_label_and_weight_or_lose_theirs(tmp_path: Path) 
     assert {frame.label for frame in unlabelled} == {None}
 
 
+def test_licence_is_said_where_the_files_do_not(tmp_path: Path) -> None:
+    table = write_table(tmp_path, ROWS)
+
+    assert read_plane_source(PlaneSourceSettings(csv=table)).licence == ""
+    assert read_plane_source(PlaneSourceSettings(csv=table, licence="CC BY 4.0")).licence == "CC BY 4.0"
+
+
 def test_both_parts_of_a_split_make_up_the_source(tmp_path: Path) -> None:
     split = PatientSplitSettings(share=0.4, seed=1)
     source = PlaneSourceSettings(csv=write_table(tmp_path, ROWS), split=split)
