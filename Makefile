@@ -43,9 +43,10 @@ format: $(STAMP) ## put the sources into the house style
 	$(RUN) -m ruff check --fix .
 	$(RUN) -m ruff format .
 
-benchmark: $(STAMP) ## time the network, the whole path and a click in Slicer on this machine
+benchmark: $(STAMP) ## time networks, whole paths and a click in Slicer on this machine
 	$(RUN) benchmarks/inference.py
 	$(RUN) benchmarks/worker.py
+	$(RUN) benchmarks/planes.py
 
 clean: ## remove what was built, but not the environment and not your results
 	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

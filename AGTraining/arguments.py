@@ -65,6 +65,14 @@ def positive_count(text: str) -> int:
     return value
 
 
+def positive_share(text: str) -> float:
+    """A share between 0 and 1. Raises as `seed` does."""
+    value = float(text)
+    if not 0 < value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a share between 0 and 1")
+    return value
+
+
 def positive_seconds(text: str) -> float:
     """A time above 0 and up to a year. Raises as `seed` does."""
     value = float(text)

@@ -1,6 +1,7 @@
 """One-file model: weights and all that is needed to run them, in a `.safetensors` file.
 
-The file's metadata carries a JSON document (BundleInfo) and a SHA-256 over document and weights. Nothing is unpickled.
+The file's metadata carries a JSON document (`BundleInfo` or `PlanesInfo`) and a SHA-256 over document and weights.
+Nothing is unpickled.
 """
 
 from __future__ import annotations
@@ -11,10 +12,10 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
+from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
@@ -22,68 +23,54 @@ from torch import Tensor, nn
 from AGTraining import networks
 from AGTraining.bundle_file import CHECKSUM_KEY, DOCUMENT_KEY, FORMAT_VERSION
 from AGTraining.errors import BundleError
+from AGTraining.imaging.frame_rule import FrameRule
 from AGTraining.imaging.intensity import IntensityRule
-from AGTraining.labels import OutputLabel, output_labels
+from AGTraining.model_info import (
+    INFO_OF_TASK,
+    BundleInfo,
+    Millimeters,
+    ModelInfo,
+    OrganClass,
+    PlaneClass,
+    PlanesInfo,
+)
 
-NETWORKS: Mapping[str, type[nn.Module]] = {"UNet3D": networks.UNet3D, "AttentionUNet": networks.AttentionUNet}
+__all__ = [
+    "CHECKSUM_KEY",
+    "DOCUMENT_KEY",
+    "FORMAT_VERSION",
+    "NETWORKS",
+    "Bundle",
+    "BundleInfo",
+    "FrameRule",
+    "IntensityRule",
+    "Millimeters",
+    "ModelInfo",
+    "OrganClass",
+    "PlaneClass",
+    "PlanesBundle",
+    "PlanesInfo",
+    "default_path",
+    "load",
+    "load_any",
+    "load_planes",
+    "read_info",
+    "save",
+]
 
-Millimeters = Annotated[FiniteFloat, Field(gt=0)]
-ColorChannel = Annotated[int, Field(ge=0, le=255)]
-
-
-class OrganClass(BaseModel):
-    """A foreground class of a network, with SNOMED CT codes as in Slicer's General Anatomy list.
-
-    paired: the class holds a left and a right organ, which are told apart by anatomy after the network.
-    usual_ml: smallest and largest volume in nearly all adults (of one side, when paired); beyond it the user is asked
-        to check the result.
-    """
-
-    model_config = ConfigDict(extra="forbid")
-
-    name: str
-    category_code: str = "123037004"
-    category_meaning: str = "Anatomical Structure"
-    type_code: str
-    type_meaning: str
-    color: tuple[ColorChannel, ColorChannel, ColorChannel]
-    paired: bool = False
-    usual_ml: tuple[float, float] | None = None
-
-
-class BundleInfo(BaseModel):
-    """The metadata of a bundle.
-
-    network, arguments: class of AGTraining.networks and its arguments. spacing_mm: model grid along x, y, z.
-    classes: foreground classes in the order of the network's outputs (output 0 is the background).
-    mirror_axes: patient axes along which it saw mirrored images in training.
-    provenance: data, commit, date, seed. metrics: what was measured, and on what.
-    """
-
-    model_config = ConfigDict(extra="forbid")
-
-    format_version: int = FORMAT_VERSION
-    name: str
-    task: Literal["segmentation", "planes"] = "segmentation"
-    network: str
-    arguments: dict[str, Any] = Field(default_factory=dict)
-    spacing_mm: tuple[Millimeters, Millimeters, Millimeters]
-    intensity: IntensityRule
-    classes: list[OrganClass]
-    mirror_axes: tuple[Literal["x", "y", "z"], ...] = ()
-    provenance: dict[str, Any] = Field(default_factory=dict)
-    metrics: dict[str, Any] = Field(default_factory=dict)
-    licence: str
-
-    @property
-    def output_labels(self) -> tuple[OutputLabel, ...]:
-        """The values of the label map, 1 and up: a paired class gives two, right before left."""
-        return output_labels(organ.model_dump() for organ in self.classes)
+NETWORKS_OF_TASK: Mapping[str, Mapping[str, type[nn.Module]]] = {
+    "segmentation": {"UNet3D": networks.UNet3D, "AttentionUNet": networks.AttentionUNet},
+    "planes": {"Sononet": networks.Sononet, "AGSononet": networks.AGSononet},
+}
+STARTERS = {"segmentation": "abdomen-ct-starter.safetensors", "planes": "fetal-planes-starter-16.safetensors"}
+NETWORKS: Mapping[str, type[nn.Module]] = {
+    name: network for known in NETWORKS_OF_TASK.values() for name, network in known.items()
+}
 
 
 @dataclass(frozen=True)
 class Bundle:
-    """A loaded model: the network in evaluation mode on `device`, and its metadata."""
+    """A loaded model that segments: the network in evaluation mode on `device`, and its metadata."""
 
     info: BundleInfo
     network: nn.Module
@@ -91,19 +78,30 @@ class Bundle:
     path: Path
 
 
-def default_path() -> Path:
-    """The bundled starter model: `Resources/Models` of the checkout or installed extension around this package.
+@dataclass(frozen=True)
+class PlanesBundle:
+    """A loaded model that finds standard planes: the network in evaluation mode on `device`, and its metadata."""
+
+    info: PlanesInfo
+    network: nn.Module
+    device: torch.device
+    path: Path
+
+
+def default_path(task: Literal["segmentation", "planes"] = "segmentation") -> Path:
+    """The bundled starter model of a task: `Resources/Models` of the checkout or installed extension around this
+    package.
 
     Raises BundleError when it is missing.
     """
-    name = Path("Resources", "Models", "abdomen-ct-starter.safetensors")
+    name = Path("Resources", "Models", STARTERS[task])
     for parent in Path(__file__).resolve().parents[1:4]:
         if (parent / name).is_file():
             return parent / name
     raise BundleError(f"The bundled model {name} was not found beside AGTraining; name a model file instead.")
 
 
-def save(path: str | Path, network: nn.Module, info: BundleInfo, half: bool = True) -> None:
+def save(path: str | Path, network: nn.Module, info: ModelInfo, half: bool = True) -> None:
     """Writes the bundle atomically; floating-point weights as fp16 unless `half` is off.
 
     Raises BundleError when a weight is not finite (in fp16, when `half`), or the classes are not the network's.
@@ -130,7 +128,7 @@ def save(path: str | Path, network: nn.Module, info: BundleInfo, half: bool = Tr
         temporary.unlink(missing_ok=True)
 
 
-def read_info(path: str | Path) -> BundleInfo:
+def read_info(path: str | Path) -> ModelInfo:
     """The metadata alone. Raises BundleError as `load` does, but does not check the weights."""
     path = Path(path)
     with _open(path) as file:
@@ -138,10 +136,26 @@ def read_info(path: str | Path) -> BundleInfo:
 
 
 def load(path: str | Path, device: str | torch.device = "cpu") -> Bundle:
-    """Reads a bundle and builds its network on the device, in evaluation mode and fp32.
+    """Reads a bundle that segments and builds its network on the device, in evaluation mode and fp32.
 
-    Raises BundleError when the file is missing, truncated, altered, of another kind or of a newer format.
+    Raises BundleError when the file is missing, truncated, altered, of another kind or task or of a newer format.
     """
+    model = load_any(path, device)
+    if isinstance(model, Bundle):
+        return model
+    raise BundleError(f"{path}: this model finds standard planes in ultrasound; choose one that segments scans.")
+
+
+def load_planes(path: str | Path, device: str | torch.device = "cpu") -> PlanesBundle:
+    """As `load`, for a model that finds standard planes."""
+    model = load_any(path, device)
+    if isinstance(model, PlanesBundle):
+        return model
+    raise BundleError(f"{path}: this model segments scans; choose one that finds standard planes in ultrasound.")
+
+
+def load_any(path: str | Path, device: str | torch.device = "cpu") -> Bundle | PlanesBundle:
+    """As `load`, for a model of any task."""
     path = Path(path)
     with _open(path) as file:
         metadata = file.metadata()
@@ -171,6 +185,8 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> Bundle:
             raise BundleError(f"{path}: weight '{name}' is not finite; the model cannot be used.")
     network.eval().requires_grad_(False)
     device = torch.device(device)
+    if isinstance(info, PlanesInfo):
+        return PlanesBundle(info, network.to(device), device, path)
     return Bundle(info, network.to(device), device, path)
 
 
@@ -186,7 +202,7 @@ def _open(path: Path) -> Any:
         ) from error
 
 
-def _info(path: Path, metadata: Mapping[str, str] | None) -> BundleInfo:
+def _info(path: Path, metadata: Mapping[str, str] | None) -> ModelInfo:
     if not metadata or DOCUMENT_KEY not in metadata:
         raise BundleError(f"{path}: a .safetensors file, but not a model of AGTraining (its description is missing).")
     try:
@@ -196,21 +212,32 @@ def _info(path: Path, metadata: Mapping[str, str] | None) -> BundleInfo:
             raise BundleError(
                 f"{path}: model format {version}; this version reads format {FORMAT_VERSION}. Update the extension."
             )
-        info = BundleInfo.model_validate(document)
+        task = document.get("task", "segmentation")
+        if not isinstance(task, str) or task not in INFO_OF_TASK:
+            raise BundleError(f"{path}: made for the task '{task}', which this version does not know.")
+        info = INFO_OF_TASK[task].model_validate(document)
     except (ValidationError, json.JSONDecodeError, AttributeError, RecursionError) as error:
         raise BundleError(
             f"{path}: the model's description is not valid ({' '.join(str(error).split())[:200]})."
         ) from error
     if info.network not in NETWORKS:
         raise BundleError(f"{path}: made for the network '{info.network}', which this version does not know.")
+    if info.network not in NETWORKS_OF_TASK[info.task]:
+        raise BundleError(f"{path}: its network {info.network} is none for the task '{info.task}' that it names.")
     return info
 
 
-def _check_classes(path: Path, network: nn.Module, info: BundleInfo) -> None:
+def _check_classes(path: Path, network: nn.Module, info: ModelInfo) -> None:
     if getattr(network, "in_channels", 1) != 1:
         raise BundleError(f"{path}: its network takes {network.in_channels} images at once; only one is supported.")
-    outputs, expected = getattr(network, "num_classes", None), len(info.classes) + 1
-    if info.task == "segmentation" and outputs != expected:
+    outputs = getattr(network, "num_classes", None)
+    if isinstance(info, PlanesInfo):
+        if outputs != len(info.classes):
+            raise BundleError(
+                f"{path}: its network has {outputs} outputs, but its description names {len(info.classes)} classes; "
+                "take the description that belongs to the network."
+            )
+    elif outputs != len(info.classes) + 1:
         raise BundleError(
             f"{path}: its network has {outputs} outputs, but its description names {len(info.classes)} classes and the "
             "background; take the description that belongs to the network."

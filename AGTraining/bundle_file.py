@@ -30,7 +30,7 @@ _CLASS_DEFAULTS = {
 
 
 def read_document(path: str | Path) -> dict[str, Any]:
-    """The description of a model (the fields of `bundle.BundleInfo`, as JSON has them), its classes complete.
+    """The description of a model (`bundle.BundleInfo` or `PlanesInfo` as JSON has them), its classes complete.
 
     Checks the file's length against its header, and the fields that a list of models shows; the weights are checked
     by `bundle.load`. Raises BundleError when the file is missing, unreadable, truncated, of another kind or of a
@@ -52,8 +52,9 @@ def read_document(path: str | Path) -> dict[str, Any]:
             f"{path}: model format {version}; this version reads format {FORMAT_VERSION}. Update the extension."
         )
     _check(path, document)
+    complete = complete_plane if document["task"] == "planes" else complete_class
     try:
-        document["classes"] = [complete_class(organ) for organ in document["classes"]]
+        document["classes"] = [complete(entry) for entry in document["classes"]]
     except ValueError as error:
         _not_valid(path, error)
     return document
@@ -78,6 +79,19 @@ def complete_class(organ: Any) -> dict[str, Any]:
     ):
         raise ValueError(f"'usual_ml' of {organ['name']} is not two numbers")
     return organ
+
+
+def complete_plane(plane: Any) -> dict[str, Any]:
+    """A class of a description with all fields of `bundle.PlaneClass`. Raises ValueError with the one that is wrong."""
+    if not isinstance(plane, dict):
+        raise ValueError("an entry of 'classes' is no JSON object")
+    plane = {"background": False, "meaning": ""} | plane
+    for field in ("name", "meaning"):
+        if not isinstance(plane.get(field), str):
+            raise ValueError(f"'{field}' of a class is no text")
+    if not isinstance(plane["background"], bool):
+        raise ValueError(f"'background' of {plane['name']} is neither true nor false")
+    return plane
 
 
 def _metadata(path: Path) -> dict[str, Any]:
@@ -121,7 +135,7 @@ def _check(path: Path, document: dict[str, Any]) -> None:
     for field, kind in (("classes", list), ("provenance", dict), ("metrics", dict)):
         if not isinstance(document.setdefault(field, kind()), kind):
             _not_valid(path, f"'{field}' is no JSON {'array' if kind is list else 'object'}")
-    if document["task"] == "segmentation" and not document["classes"]:
+    if not document["classes"]:
         _not_valid(path, "'classes' is empty")
 
 

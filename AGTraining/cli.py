@@ -18,14 +18,17 @@ from AGTraining.terminal import INTERRUPTED, print_anything, print_error
 # Files of AGTraining.commands, in the order of --help.
 VERBS = (
     "segment",
+    "planes",
     "describe",
     "phantom",
     "import_data",
+    "import_sononet",
     "check",
     "split",
     "prepare",
     "train",
     "evaluate",
+    "evaluate_planes",
     "compare",
     "reproduce",
     "export",

@@ -28,13 +28,19 @@ def save_volume(volume: Volume, folder: Path, name: str) -> dict[str, Any]:
 
     Raises DiskError when the file cannot be written; nothing is left of it then.
     """
+    file = save_array(volume.array, folder, name)
+    return {"file": file, "ijk_to_world": volume.ijk_to_world.tolist(), "name": volume.name}
+
+
+def save_array(array: np.ndarray, folder: Path, name: str) -> str:
+    """Writes `name.npy` in the folder and returns the file's name. Raises as `save_volume`."""
     path = Path(folder, f"{name}.npy")
     try:
         with open(path, "wb") as file:
-            np.lib.format.write_array(_Sink(file.write), volume.array, allow_pickle=False)
+            np.lib.format.write_array(_Sink(file.write), array, allow_pickle=False)
     except OSError as error:
         raise _not_written(path, error) from error
-    return {"file": path.name, "ijk_to_world": volume.ijk_to_world.tolist(), "name": volume.name}
+    return path.name
 
 
 def load_volume(document: Mapping[str, Any], folder: Path, mapped: bool = False) -> Volume:
@@ -44,16 +50,25 @@ def load_volume(document: Mapping[str, Any], folder: Path, mapped: bool = False)
     file cannot be deleted on Windows before the array is gone.
     Raises InputError when the file is missing, damaged or no 3-D array, RequestError when the document is not valid.
     """
-    with _valid("volume"):
-        file, name = _text(document["file"]), _text(document["name"])
+    with valid("volume"):
+        file, name = text(document["file"]), text(document["name"])
         matrix = np.array(document["ijk_to_world"], dtype=np.float64)
-        if not file or Path(file).name != file or "\\" in file or "\0" in file:
-            raise ValueError(f"'{file}' is no plain file name")
+        array = load_array(file, folder, name, mapped)
+    return Volume(array, matrix, name)
+
+
+def load_array(file: str, folder: Path, name: str, mapped: bool = False) -> np.ndarray:
+    """The array that `save_array` wrote; name: of what it belongs to, for messages.
+
+    Raises InputError as `load_volume`, and ValueError when the file's name is a path.
+    """
+    if not file or Path(file).name != file or "\\" in file or "\0" in file:
+        raise ValueError(f"'{file}' is no plain file name")
     path = Path(folder, file)
     try:
         # Checks the file's size before any memory is taken for it. Nothing is ever unpickled.
         array: np.ndarray = np.lib.format.open_memmap(path, mode="r")
-        array = np.asarray(array) if mapped else np.array(array)
+        return np.asarray(array) if mapped else np.array(array)
     except FileNotFoundError as error:
         raise InputError(f"{name}: its file {path} is missing; run it again.") from error
     except OSError as error:
@@ -65,7 +80,6 @@ def load_volume(document: Mapping[str, Any], folder: Path, mapped: bool = False)
     except Exception as error:
         # Numpy reads the header as Python's syntax, and a damaged one fails in as many ways as that can.
         raise InputError(f"{name}: its file {path} is damaged ({_short(error)}); run it again.") from error
-    return Volume(array, matrix, name)
 
 
 def load_options(document: Mapping[str, Any]) -> SegmentOptions:
@@ -73,7 +87,7 @@ def load_options(document: Mapping[str, Any]) -> SegmentOptions:
 
     Raises RequestError for unknown names and for values of the wrong type.
     """
-    with _valid("set of options"):
+    with valid("set of options"):
         unknown = set(document) - set(_OPTIONS)
         if unknown:
             raise ValueError(f"'{min(unknown)}' is not known")
@@ -116,17 +130,17 @@ def load_result(document: Mapping[str, Any], folder: Path) -> SegmentResult:
 
     Raises RequestError when the document is not complete, InputError when a file is missing or damaged.
     """
-    with _valid("result"):
+    with valid("result"):
         labels = load_volume(document["labels"], folder)
         if labels.array.dtype != np.uint8:
             raise ValueError(f"labels are of type {labels.array.dtype}")
         return SegmentResult(
             labels,
             tuple(_organ(organ) for organ in document["organs"]),
-            {_text(name): load_volume(volume, folder) for name, volume in document["attention"].items()},
-            tuple(_text(message) for message in document["messages"]),
-            _text(document["device"]),
-            {_text(stage): float(seconds) for stage, seconds in document["seconds"].items()},
+            {text(name): load_volume(volume, folder) for name, volume in document["attention"].items()},
+            tuple(text(message) for message in document["messages"]),
+            text(document["device"]),
+            {text(stage): float(seconds) for stage, seconds in document["seconds"].items()},
         )
 
 
@@ -149,7 +163,7 @@ def _not_written(path: Path, error: OSError) -> DiskError:
 
 
 @contextmanager
-def _valid(kind: str) -> Iterator[None]:
+def valid(kind: str) -> Iterator[None]:
     """RequestError for all that a document of the wrong shape can cause."""
     try:
         yield
@@ -188,7 +202,9 @@ def _short(error: Exception) -> str:
     return " ".join(str(error).split())[:200]
 
 
-def _of_type(kind: type[T]) -> Callable[[Any], T]:
+def of_type(kind: type[T]) -> Callable[[Any], T]:
+    """A function that returns what it is given; it raises TypeError when that is not of exactly this type."""
+
     def checked(value: Any) -> T:
         if type(value) is not kind:
             raise TypeError(f"{value!r} is no {kind.__name__}")
@@ -197,19 +213,19 @@ def _of_type(kind: type[T]) -> Callable[[Any], T]:
     return checked
 
 
-_text = _of_type(str)
+text = of_type(str)
 
 
 def _attention(value: Any) -> str:
     if value not in ("none", "levels", "gates"):
         raise ValueError(f"attention {value!r} is neither 'none', 'levels' nor 'gates'")
-    return _text(value)
+    return text(value)
 
 
 def _tile_size(value: Any) -> tuple[int, int, int] | None:
     if value is None:
         return None
-    k, j, i = (_of_type(int)(n) for n in value)
+    k, j, i = (of_type(int)(n) for n in value)
     if min(k, j, i) < 1:
         raise ValueError(f"the tile size {value} is not positive")
     return k, j, i
@@ -218,14 +234,14 @@ def _tile_size(value: Any) -> tuple[int, int, int] | None:
 def _organs(value: Any) -> tuple[str, ...] | None:
     if isinstance(value, str):
         raise TypeError(f"organs {value!r} are no list")
-    return None if value is None else tuple(_text(name) for name in value)
+    return None if value is None else tuple(text(name) for name in value)
 
 
 _OPTIONS: dict[str, Callable[[Any], Any]] = {
-    "device": _text,
+    "device": text,
     "attention": _attention,
     "tile_size": _tile_size,
-    "mirror": _of_type(bool),
-    "largest_component": _of_type(bool),
+    "mirror": of_type(bool),
+    "largest_component": of_type(bool),
     "organs": _organs,
 }

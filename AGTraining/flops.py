@@ -27,10 +27,11 @@ class Cost:
 
 
 def network_cost(name: str, arguments: Mapping[str, Any], size: Sequence[int] = PAPER_SIZE) -> Cost:
-    """The cost of a network of `bundle.NETWORKS` for one image of this size (D, H, W); exact, and nothing is computed.
+    """The cost of a network of `bundle.NETWORKS` for one image of this size; exact, and nothing is computed.
 
-    Convolutions and matrix products are counted; what is done to each voxel by itself (batch norm, ReLU, pooling,
-    interpolation, the product of the gates) is not, as is usual. Raises ValueError for a size that does not fit.
+    size: (D, H, W), or (H, W) for planes. Convolutions and matrix products are counted; what is done to each voxel by
+    itself (batch norm, ReLU, pooling, interpolation, the product of the gates) is not, as is usual. Raises ValueError
+    for a size that does not fit.
     """
     with torch.device("meta"):
         network = NETWORKS[name](**arguments).eval()

@@ -11,21 +11,21 @@ from typing import Any
 
 from torch import nn
 
-from AGTraining.bundle import BundleInfo
+from AGTraining.bundle import BundleInfo, FrameRule, ModelInfo, PlanesInfo
 
 # Of the provenance: what has a place of its own in the card.
-TOLD_APART = {"training", "data", "initial_weights"}
+TOLD_APART = {"training", "data", "validation_data", "initial_weights", "teacher"}
 LONGEST_LIST = 12
 EMPTY: tuple[Any, ...] = ("", None, [], {})
 
 
-def model_card(info: BundleInfo, network: nn.Module | None = None) -> str:
+def model_card(info: ModelInfo, network: nn.Module | None = None) -> str:
     """The card of a model; with its network, also how many parameters it has. Reads well as plain text."""
     sections = {
         info.name: _purpose(info),
-        "Classes": _classes(info),
+        "Classes": _planes(info) if isinstance(info, PlanesInfo) else _classes(info),
         "Network": _network(info, network),
-        "Input and output": _input(info),
+        "Input and output": _frames(info) if isinstance(info, PlanesInfo) else _input(info),
         "Training": _training(info.provenance),
         "Measured": _measured(info.metrics) or ["Nothing was measured: do not rely on it before you have."],
         "Licence": [info.licence],
@@ -42,11 +42,23 @@ def parameter_count(network: nn.Module) -> int:
     return sum(parameter.numel() for parameter in network.parameters())
 
 
-def _purpose(info: BundleInfo) -> list[str]:
-    names = [label.name for label in info.output_labels]
-    if info.task == "segmentation":
-        return [f"Segments CT scans: {', '.join(names)}. For research; not a medical device."]
-    return [f"Finds standard planes in ultrasound: {', '.join(names)}. For research; not a medical device."]
+def _purpose(info: ModelInfo) -> list[str]:
+    if isinstance(info, PlanesInfo):
+        planes = ", ".join(plane.name for plane in info.classes if not plane.background)
+        return [f"Finds standard planes in fetal ultrasound: {planes}. For research; not a medical device."]
+    names = ", ".join(label.name for label in info.output_labels)
+    return [f"Segments CT scans: {names}. For research; not a medical device."]
+
+
+def _planes(info: PlanesInfo) -> list[str]:
+    rows = [
+        [str(number), plane.name, plane.meaning or ("no standard plane" if plane.background else "")]
+        for number, plane in enumerate(info.classes)
+    ]
+    lines = _table(["Output", "Plane", "Meaning"], rows)
+    if info.background is None:
+        lines += ["", "No class stands for frames without a standard plane: each frame is given one."]
+    return lines
 
 
 def _classes(info: BundleInfo) -> list[str]:
@@ -64,7 +76,7 @@ def _classes(info: BundleInfo) -> list[str]:
     return lines
 
 
-def _network(info: BundleInfo, network: nn.Module | None) -> list[str]:
+def _network(info: ModelInfo, network: nn.Module | None) -> list[str]:
     arguments = ", ".join(f"{key}={value}" for key, value in info.arguments.items())
     lines = [f"- {info.network}({arguments})"]
     if network is not None:
@@ -92,6 +104,32 @@ def _input(info: BundleInfo) -> list[str]:
     return lines
 
 
+def _frames(info: PlanesInfo) -> list[str]:
+    rule = info.frame
+    rows, columns = rule.size
+    scale = f", times {rule.scale:g}" if rule.scale != 1 else ""
+    lines = [
+        f"- Frame: one gray value a pixel, more = brighter; {_crop(rule)}",
+        f"- Array: (N, 1, {rows}, {columns}); rows down, columns to the right; bilinear with antialiasing",
+        f"- Gray: z-scores by the cropped frame's own mean and SD{scale}",
+        f"- Logits: (N, {len(info.classes)}); {', '.join(info.names)}",
+    ]
+    if rule.rounded:
+        lines.append("- Resampling rounds to whole gray levels after each axis (8-bit pictures, each color by itself)")
+    return lines
+
+
+def _crop(rule: FrameRule) -> str:
+    if rule.fixed is not None:
+        top, bottom, left, right = rule.fixed
+        return f"rows {top} to {bottom} and columns {left} to {right} of it, whatever their proportions"
+    if rule.crop == "sector":
+        return "cropped to the scan sector, grown to the input's proportions"
+    return (
+        f"the largest centered part of the input's proportions{f', times {rule.share:.3g}' if rule.share < 1 else ''}"
+    )
+
+
 def _training(provenance: Mapping[str, Any]) -> list[str]:
     if not provenance:
         return ["Nothing is known of how it was trained."]
@@ -103,19 +141,29 @@ def _training(provenance: Mapping[str, Any]) -> list[str]:
         for key, value in provenance.items()
         if key not in TOLD_APART and value not in EMPTY
     ]
-    start = provenance.get("initial_weights")
-    if isinstance(start, Mapping):
-        lines.append(f"- Started from: {start.get('name', 'another model')} ({start.get('file', 'file unknown')})")
-    elif start:
-        lines.append(f"- Started from: {_value(start)}")
-    data = provenance.get("data")
-    if isinstance(data, list) and all(isinstance(item, Mapping) and "name" in item for item in data):
-        lines += [
-            f"- Data: {d['name']}, {_cases(d.get('cases', []))}; licence {d.get('licence') or 'unknown'}" for d in data
-        ]
-    elif data:
-        lines.append(f"- Data: {_value(data)}")
+    for key, what in (("initial_weights", "Started from"), ("teacher", "Taught by")):
+        given = provenance.get(key)
+        if isinstance(given, Mapping):
+            file = given.get("file") or (f"SHA-256 {given['sha256']}" if given.get("sha256") else "file unknown")
+            lines.append(f"- {what}: {given.get('name', 'another model')} ({file})")
+        elif given:
+            lines.append(f"- {what}: {_value(given)}")
+    for key, what in (("data", "Data"), ("validation_data", "Validated on")):
+        data = provenance.get(key)
+        if isinstance(data, list) and all(isinstance(item, Mapping) and "name" in item for item in data):
+            lines += [f"- {what}: {d['name']}, {_amount(d)}; licence {d.get('licence') or 'unknown'}" for d in data]
+        elif data:
+            lines.append(f"- {what}: {_value(data)}")
     return lines
+
+
+def _amount(data: Mapping[str, Any]) -> str:
+    """How much there was of a data set: frames, or cases by name."""
+    if "frames" not in data:
+        return _cases(data.get("cases", []))
+    labelled = data.get("labelled", data["frames"])
+    part = "" if labelled == data["frames"] else f" ({labelled} of them with their labels)"
+    return f"{data['frames']} frames of {data.get('patients') or 'unknown'} patients{part}"
 
 
 def _cases(names: Sequence[str]) -> str:
@@ -144,15 +192,22 @@ def _has_figures(value: Any) -> bool:
     return isinstance(value, Mapping) and bool(value) and all(isinstance(v, int | float) for v in value.values())
 
 
-def _limits(info: BundleInfo) -> list[str]:
+def _limits(info: ModelInfo) -> list[str]:
+    if isinstance(info, PlanesInfo):
+        return [
+            "- A person must look at every result; it is no basis for a diagnosis.",
+            "- Only the classes above are known; any other frame (another organ, a phantom, an adult) is given one of "
+            "them too, and may be given a plane with high confidence.",
+            "- It is unproven on frames unlike those of its training and its measurements: other ages, scanners, "
+            "probes, depths.",
+        ]
     lines = [
         "- A person must look at every result; it is no basis for a diagnosis.",
         "- Only the classes above are known; whatever else is in the scan is background to it.",
         "- It is unproven on scans unlike those of its training and its measurements: other ages, diseases, contrast "
         "phases, scanners.",
+        "- It takes CT in Hounsfield units; on MR and on uncalibrated CT its result means nothing.",
     ]
-    if info.task == "segmentation":
-        lines.append("- It takes CT in Hounsfield units; on MR and on uncalibrated CT its result means nothing.")
     unusual = [organ.name for organ in info.classes if organ.usual_ml]
     if unusual:
         lines.append(f"- A volume outside of the usual one ({', '.join(unusual)}) is reported, not corrected.")

@@ -3,19 +3,25 @@
 Requests (`id`: a text that the events about it carry):
     {"request": "segment", "id", "folder", "volume", "model", "options"}    folder: for files, of this request alone;
         volume: `exchange.save_volume`; model: path, null for the bundled one; options: fields of SegmentOptions
+    {"request": "planes", "id", "folder", "file", "model", "options"}    folder: as above; file: path of an ultrasound
+        clip; options: fields of PlaneOptions
+    {"request": "frame", "id", "frame", "model", "options"}    one live frame: `exchange_planes.save_frame`
     {"request": "describe", "id", "model"}    versions, devices, and the largest tiles for a model
     {"request": "cancel", "id", "target"}     target: the id of the request to end
     {"request": "shutdown"}
 Events:
     {"event": "ready", "protocol", "version", "pid"}     first, before PyTorch is imported
     {"event": "progress", "id", "fraction", "stage"}
-    {"event": "result", "id", "result"}       segment: `exchange.save_result`; describe: `worker_tasks.describe`
-    {"event": "cancelled", "id"}
+    {"event": "result", "id", "result"}       segment: `exchange.save_result`; describe: `worker_tasks.describe`;
+        planes: `exchange_planes.save_clip_result`; frame: `worker_planes.frame`
+    {"event": "cancelled", "id"}              for a frame whose turn a newer one took, with "superseded": true
     {"event": "error", "id", "code", "message", "traceback"}    code: of AGTraining.errors; busy, memory or internal
     {"event": "ended", "reason"}              last: idle, shutdown or stdin
 
-Each segment and describe request ends in one result, cancelled or error. One is worked on at a time; another one
-meanwhile is an error, busy. What comes after the process has decided to end as idle is not answered at all.
+Each request but cancel and shutdown ends in one result, cancelled or error. One is worked on at a time; another one
+meanwhile is an error, busy. Frames are a stream of which the latest counts: while one is worked on another one waits,
+and ends as superseded as soon as a newer one comes. What comes after the process has decided to end as idle is not
+answered at all.
 When stdin closes the process ends at once, whatever it is doing: whoever started it may be gone.
 """
 
@@ -30,17 +36,21 @@ import signal
 import threading
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any, BinaryIO, NoReturn, TextIO
 
 from AGTraining import __version__
 from AGTraining.errors import AGTrainingError, Cancelled, RequestError
 from AGTraining.terminal import stdout_kept_for_json
-from AGTraining.worker_tasks import TASKS, ModelKeeper, error_fields, free_gpus, load_packages
+from AGTraining.worker_planes import PLANE_TASKS
+from AGTraining.worker_tasks import SEGMENTATION_TASKS, ModelKeeper, error_fields, free_gpus, load_packages
 
 PROTOCOL = 1
+TASKS = {**SEGMENTATION_TASKS, **PLANE_TASKS}
 STARTING = "Starting PyTorch"
 SECONDS_BETWEEN_REPORTS = 0.1
 SECONDS_TO_END = 0.3
+INPUT_BYTES = 1 << 20
 
 
 class BusyError(AGTrainingError):
@@ -65,18 +75,24 @@ def _take_stdin() -> BinaryIO:
     On Windows libraries that look at stdin when they are loaded (OpenBLAS, in numpy) would otherwise wait for the
     thread that reads it, until the next request comes: numpy issue 24290.
     """
-    requests = os.fdopen(os.dup(0), "rb")
+    requests = os.fdopen(os.dup(0), "rb", INPUT_BYTES)
+    # A live frame goes through the pipe at once, not in pieces with a change of process for each.
+    with suppress(ImportError, AttributeError, OSError):
+        import fcntl
+
+        fcntl.fcntl(requests, fcntl.F_SETPIPE_SZ, INPUT_BYTES)
     with open(os.devnull, "rb") as nothing:
         os.dup2(nothing.fileno(), 0)
     return requests
 
 
 class _Task:
-    """A request that is worked on. begun: more than imports was done for it."""
+    """A request that is worked on. is_live: it is one frame of a stream. begun: more than imports was done for it."""
 
     def __init__(self, identifier: str, request: Mapping[str, Any]) -> None:
         self.identifier = identifier
         self.request = request
+        self.is_live = request["request"] == "frame"
         self.cancelled = threading.Event()
         self.begun = False
         self.stage = ""
@@ -97,9 +113,10 @@ class Worker:
         self._events: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         self._queue: queue.SimpleQueue[_Task] = queue.SimpleQueue()
         self._models = ModelKeeper()
-        # What the lock guards: the task that is worked on, and whether no more are taken.
+        # What the lock guards: the task that is worked on, the frame that waits for it, and whether no more are taken.
         self._lock = threading.Lock()
         self._task: _Task | None = None
+        self._waiting: _Task | None = None
         self._ending = False
         self._ready = False
 
@@ -118,9 +135,10 @@ class Worker:
                     self._end("idle")
                 continue
             self._finish(task, self._outcome(task))
-            del task
-            if self._ready:
+            # Frames come one after another and need little; freeing its memory would take longer than the next one.
+            if self._ready and not task.is_live:
                 free_gpus()
+            del task
 
     def _outcome(self, task: _Task) -> dict[str, Any]:
         """The event that ends the task. Nothing of it is in use any more: its folder may be deleted."""
@@ -148,8 +166,14 @@ class Worker:
         with self._lock:
             if self._task is not task:
                 return
-            self._task = None
+            self._take_waiting()
         self._emit(event)
+
+    def _take_waiting(self) -> None:
+        """The frame that waits, if there is one, is worked on next. With the lock."""
+        self._task, self._waiting = self._waiting, None
+        if self._task is not None:
+            self._queue.put(self._task)
 
     def _read(self) -> None:
         """Handles requests as they come, also while the main thread computes."""
@@ -181,12 +205,21 @@ class Worker:
             self._emit({"event": "error", "id": identifier, **error_fields(error)})
 
     def _accept(self, task: _Task) -> None:
+        older = None
         with self._lock:
             if self._ending:
                 return
-            if self._task is not None:
+            if self._task is None:
+                self._task = task
+            elif self._task.is_live and task.is_live:
+                older, self._waiting = self._waiting, task
+            else:
                 raise BusyError("Another request is being worked on; wait for its end, or cancel it.")
-            self._task = task
+            waits = self._waiting is task
+        if older is not None:
+            self._emit({"event": "cancelled", "id": older.identifier, "superseded": True})
+        if waits:
+            return
         if not self._ready:
             self._report(task, 0.0, STARTING)
         self._queue.put(task)
@@ -197,13 +230,16 @@ class Worker:
         """
         with self._lock:
             task = self._task
-            if task is None or task.identifier != target:
+            if self._waiting is not None and self._waiting.identifier == target:
+                self._waiting = None
+            elif task is not None and task.identifier == target:
+                task.cancelled.set()
+                if task.begun:
+                    return
+                self._take_waiting()
+            else:
                 return
-            task.cancelled.set()
-            if task.begun:
-                return
-            self._task = None
-        self._emit({"event": "cancelled", "id": task.identifier})
+        self._emit({"event": "cancelled", "id": target})
 
     def _report(self, task: _Task, fraction: float, stage: str) -> None:
         """A progress event, unless there was one of the same stage just now."""

@@ -6,9 +6,9 @@ import errno
 import importlib
 import platform
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from AGTraining import __version__
 from AGTraining.errors import AGTrainingError, Cancelled, PackageError, RequestError
@@ -21,33 +21,40 @@ PACKAGES = ("numpy", "scipy", "SimpleITK", "psutil", "pydantic", "safetensors", 
 WINDOWS_COMMITMENT_LIMIT = 1455
 LOADING, COMPUTING, HANDING_OVER = 0.01, 0.02, 0.98
 
+T = TypeVar("T")
 ProgressCallback = Callable[[float, str], None]
 CancelCallback = Callable[[], bool]
 Task = Callable[[Mapping[str, Any], "ModelKeeper", ProgressCallback, CancelCallback], dict[str, Any]]
 
 
 class ModelKeeper:
-    """Keeps the last model loaded, as long as its file stays as it is."""
+    """Keeps the last model of each kind loaded, as long as its file stays as it is."""
 
     def __init__(self) -> None:
-        self._key: tuple[Path, int, int] | None = None
-        self._bundle: Bundle | None = None
+        self._kept: dict[str, tuple[Hashable, Any]] = {}
 
     def load(self, path: Path | None) -> Bundle:
         """The model of a file, None for the bundled one. Raises BundleError as `bundle.load`."""
         from AGTraining import bundle
 
-        path = bundle.default_path() if path is None else path
+        file = bundle.default_path() if path is None else path
+        return self.keep("segmentation", file, None, lambda: bundle.load(file))
+
+    def keep(self, kind: str, path: Path, options: Hashable, load: Callable[[], T]) -> T:
+        """What `load` makes of the model file with these options; it is made once while both stay as they are."""
         key = None
         if path.is_file():
             status = path.stat()
-            key = (path, status.st_mtime_ns, status.st_size)
-        if self._bundle is None or key is None or key != self._key:
+            key = (path, status.st_mtime_ns, status.st_size, options)
+        kept = self._kept.get(kind)
+        if kept is None or key is None or kept[0] != key:
             # The old one goes first: two may not fit.
-            self._bundle = self._key = None
-            self._bundle = bundle.load(path)
-            self._key = key
-        return self._bundle
+            self._kept.pop(kind, None)
+            del kept
+            loaded = load()
+            self._kept[kind] = key, loaded
+            return loaded
+        return kept[1]
 
 
 def load_packages(is_cancelled: CancelCallback = lambda: False) -> None:
@@ -96,13 +103,13 @@ def segment(
     def computing(fraction: float, stage: str) -> None:
         progress(COMPUTING + (HANDING_OVER - COMPUTING) * fraction, stage)
 
-    folder = _path(request, "folder")
+    folder = path_of(request, "folder")
     if folder is None:
         raise RequestError("The request names no folder for its files; update the extension.")
     volume = load_volume(request.get("volume"), folder, mapped=True)  # type: ignore[arg-type]
     options = load_options(request.get("options", {}))
     progress(LOADING, "Loading the model")
-    bundle = models.load(_path(request, "model"))
+    bundle = models.load(path_of(request, "model"))
     try:
         result = run(volume, bundle, options, progress=computing, is_cancelled=is_cancelled)
     except RuntimeError as error:
@@ -122,12 +129,15 @@ def describe(
     """
     import torch
 
+    from AGTraining import bundle
     from AGTraining.inference.device import list_devices
     from AGTraining.inference.predict import largest_cube
     from AGTraining.networks import UNet3D
 
-    model = _path(request, "model")
-    network = None if model is None else models.load(model).network
+    model = path_of(request, "model")
+    # Frames of ultrasound are not cut into tiles.
+    has_tiles = model is not None and bundle.read_info(model).task == "segmentation"
+    network = models.load(model).network if has_tiles else None
     return {
         "version": __version__,
         "python": platform.python_version(),
@@ -155,7 +165,7 @@ def free_gpus() -> None:
     free_cached_memory()
 
 
-TASKS: Mapping[str, Task] = {"segment": segment, "describe": describe}
+SEGMENTATION_TASKS: Mapping[str, Task] = {"segment": segment, "describe": describe}
 
 
 def error_fields(error: BaseException) -> dict[str, str]:
@@ -205,7 +215,8 @@ def _broken(name: str, error: Exception) -> PackageError:
     )
 
 
-def _path(request: Mapping[str, Any], name: str) -> Path | None:
+def path_of(request: Mapping[str, Any], name: str) -> Path | None:
+    """A path that a request names, None where it names none. Raises RequestError for what is no path."""
     value = request.get(name)
     if value is not None and (not isinstance(value, str) or not value):
         raise RequestError(f"The request's '{name}' is no path: {value!r}; update the extension.")

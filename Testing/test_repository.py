@@ -31,14 +31,17 @@ KNOWS: dict[str, set[str]] = {
     "imaging": set(),
     "labels": set(),
     "bundle_file": set(),
-    "bundle": {"networks", "imaging", "labels", "bundle_file"},
+    "model_info": {"imaging", "labels", "bundle_file"},
+    "bundle": {"networks", "imaging", "model_info", "bundle_file"},
     "inference": {"networks", "imaging", "bundle", "labels"},
     "exchange": {"imaging", "labels", "inference.result"},
+    "exchange_planes": {"exchange", "imaging.box", "inference.plane_result"},
     "data": {"imaging", "training.config"},
     "evaluation": {"networks", "imaging", "labels", "bundle", "inference", "data"},
 }
 # The extra of pyproject.toml without which a part does not work.
 EXTRA = {"data": "train", "training": "train", "evaluation": "train", "export": "export", "cluster": "cluster"}
+EXTRA_OF_FILE = {"frames_video.py": "video"}
 SLICER_MODULES = {"slicer", "vtk", "vtkmodules", "qt", "ctk", "mrml", "sitkUtils", "AttentionSegmentationLib"}
 
 
@@ -181,7 +184,8 @@ def test_every_imported_library_is_a_declared_dependency() -> None:
     distributions = packages_distributions()
     offending = set()
     for path in sources(PACKAGE):
-        allowed = declared | extras.get(EXTRA.get(part(path), ""), set())
+        extra = EXTRA_OF_FILE.get(path.name) or EXTRA.get(part(path), "")
+        allowed = declared | extras.get(extra, set())
         for name in {imported.split(".")[0] for imported in imports(path)} - sys.stdlib_module_names - {"AGTraining"}:
             if not allowed & {canonicalize_name(distribution) for distribution in distributions.get(name, ())}:
                 offending.add(f"{path.relative_to(ROOT)} imports {name}")

@@ -27,6 +27,6 @@ def run(parsed: argparse.Namespace) -> int:
     if parsed.json:
         print(bundle.read_info(path).model_dump_json(indent=2))
         return 0
-    model = bundle.load(path)
+    model = bundle.load_any(path)
     print(model_card(model.info, model.network), end="")
     return 0

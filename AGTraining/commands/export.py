@@ -20,8 +20,9 @@ def add_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser], commo
     """Adds the verb and its arguments."""
     parser = verbs.add_parser("export", parents=[common], help="write a model as ONNX, torch.export program or bundle")
     parser.description = (
-        "Writes a model for other programs, checked against PyTorch. It takes z-scores (N, 1, D, H, W) on the model's "
-        "grid and gives logits; the model card, which `describe` prints, tells how to make them."
+        "Writes a model for other programs, checked against PyTorch. It takes z-scores, (N, 1, D, H, W) on the model's "
+        "grid or (N, 1, H, W) of a frame, and gives logits; the model card, which `describe` prints, tells how to make "
+        "them."
     )
     parser.add_argument(
         "model", nargs="?", type=expanded_path, metavar="MODEL",
@@ -33,8 +34,12 @@ def add_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser], commo
     )  # fmt: skip
     parser.add_argument("--gates", action="store_true", help="give the coefficients of each attention gate too")
     parser.add_argument(
-        "--size", nargs=3, type=positive_voxels, metavar=("D", "H", "W"), help="only this input size (default: any)"
-    )
+        "--size",
+        nargs="+",
+        type=positive_voxels,
+        metavar="N",
+        help="only this input size, D H W for volumes and H W for frames (default: any)",
+    )  # fmt: skip
     parser.add_argument("--overwrite", action="store_true", help="replace FILE")
     parser.set_defaults(verb=run)
 
@@ -56,7 +61,7 @@ def run(parsed: argparse.Namespace) -> int:
         path = parsed.model or bundle.default_path()
         if path.is_dir():
             path = _bundle_of_run(path, Path(folder, f"{path.resolve().name}{BUNDLE}"))
-        model = bundle.load(path)
+        model = bundle.load_any(path)
         size = tuple(parsed.size) if parsed.size else None
         exported = export(model, parsed.out, gates=parsed.gates, size=size)
     _print(exported)
@@ -74,17 +79,18 @@ def _bundle_of_run(folder: Path, path: Path) -> Path:
     checkpoints = [folder / name for name in (BEST, LAST) if (folder / name).is_file()]
     if not checkpoints:
         raise ExportError(f"{folder}: the run has no checkpoint yet; train on.")
-    export_bundle(read_config(folder / "config.yaml"), checkpoints[0], path)
+    export_bundle(read_config(folder / "config.yaml", any_task=True), checkpoints[0], path)
     return path
 
 
 def _print(exported: Exported) -> None:
     d = exported.divisor
-    sizes = f"D, H, W multiples of {d} from {2 * d} up"
+    letters = ", ".join(axis[0].upper() for axis in exported.axes)
+    sizes = f"{letters} multiples of {d} from {2 * d} up"
     if exported.size is not None:
-        sizes = "D, H, W = " + ", ".join(map(str, exported.size))
+        sizes = f"{letters} = " + ", ".join(map(str, exported.size))
     print(f"{exported.path}: {exported.program}, {exported.path.stat().st_size / 1024**2:.1f} MiB")
-    print(f"  input    image, float32 z-scores ({'N' if exported.size is None else 1}, 1, D, H, W); {sizes}")
+    print(f"  input    image, float32 z-scores ({'N' if exported.size is None else 1}, 1, {letters}); {sizes}")
     print(f"  outputs  {', '.join(exported.outputs)}")
     print(
         f"  checked  with {exported.checked_by}: differs from PyTorch by {exported.difference:.1g} of the largest value"

@@ -12,18 +12,21 @@ from AGTraining.commands.evaluate import print_table
 from AGTraining.errors import InputError
 
 if TYPE_CHECKING:
+    from AGTraining.experiments.comparison import TableComparison
+    from AGTraining.experiments.plane_tables import PlaneTable
     from AGTraining.experiments.tables import Table
 
 CLAIM = "phantom-claim"
-TABLES = ("table1", "table2", "table3", "table4")
+TABLES = ("table1", "table2", "table3", "table4", "table5", "table6", "table7")
 
 
 def add_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser], common: argparse.ArgumentParser) -> None:
     """Adds the verb and its arguments."""
     parser = verbs.add_parser("reproduce", parents=[common], help="run a table of the papers, compare with theirs")
     parser.description = (
-        "Runs the rows of a table of Oktay et al. 2018 and prints our figures beside the paper's. What is done is not "
-        "done twice: started again, it goes on where it was. Splits that the data sets have are used, others made."
+        "Runs the rows of a table of Oktay et al. 2018 (organs in CT, tables 1 to 4) or Schlemper et al. 2019 (planes "
+        "in fetal ultrasound, tables 5 to 7) and prints our figures beside the paper's. What is done is not done "
+        "twice: started again, it goes on where it was. Splits that the data sets have are used, others made."
     )
     parser.add_argument(
         "table", nargs="?", choices=(*TABLES, "all", CLAIM), metavar="TABLE",
@@ -31,7 +34,8 @@ def add_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser], commo
     )  # fmt: skip
     parser.add_argument(
         "--data", type=expanded_path, metavar="DIR",
-        help="folder with ct150/dataset.json and ct82/dataset.json, as far as the table needs them",
+        help="folder with ct150/dataset.json and ct82/dataset.json, and planes.hdf5 or FETAL_PLANES_DB_data.csv, as "
+        "far as the table needs them",
     )  # fmt: skip
     parser.add_argument(
         "--phantom", action="store_true", help="the whole thing in small, in minutes: on phantoms, with tiny networks"
@@ -56,28 +60,45 @@ def run(parsed: argparse.Namespace) -> int:
         raise InputError("Name the folder of the data sets with --data, or try everything in small with --phantom.")
     if parsed.data is not None and parsed.phantom:
         raise InputError("--phantom makes its own data; leave out --data.")
-    from AGTraining.experiments.comparison import HEAD, compare_table, notes, write_rows
-    from AGTraining.experiments.small import small_workplace
+    from AGTraining.experiments.comparison import HEAD, write_rows
+    from AGTraining.experiments.plane_tables import PLANE_TABLES
     from AGTraining.experiments.tables import TABLES as PAPERS_TABLES
-    from AGTraining.experiments.workplace import Workplace
 
     name = parsed.table or "all"
-    tables: list[Table] = [table for table in PAPERS_TABLES if name in ("all", table.name)]
     runs = parsed.runs or Path("runs", "papers-phantom" if parsed.phantom else "papers")
-    place = Workplace(parsed.data or runs, runs, parsed.device, parsed.seeds or 1, parsed.collect, _say)
-    if parsed.phantom:
-        place = small_workplace(place)
     missing = 0
-    for table in tables:
-        comparison = compare_table(table, place)
+    for table in (table for table in (*PAPERS_TABLES, *PLANE_TABLES) if name in ("all", table.name)):
+        comparison, texts = _compared(table, parsed, runs)
         missing += comparison.missing
         files = write_rows(comparison, runs)
         print(f"\n{table.name}: {table.title}")
         print_table(list(HEAD), comparison.rows)
-        for note in notes(comparison, place):
+        for note in texts:
             print(f"note: {note}")
         print("\n".join(str(path) for path in files))
     return int(missing > 0)
+
+
+def _compared(table: Table | PlaneTable, parsed: argparse.Namespace, runs: Path) -> tuple[TableComparison, list[str]]:
+    """A table with our figures, and what a reader must know of it."""
+    from AGTraining.experiments.comparison import compare_table, notes
+    from AGTraining.experiments.plane_comparison import compare_plane_table, plane_notes
+    from AGTraining.experiments.plane_small import planes_made_small
+    from AGTraining.experiments.plane_workplace import PlaneWorkplace
+    from AGTraining.experiments.small import small_workplace
+    from AGTraining.experiments.tables import Table
+    from AGTraining.experiments.workplace import Workplace
+
+    common = (parsed.data or runs, runs, parsed.device, parsed.seeds or 1, parsed.collect, _say)
+    if isinstance(table, Table):
+        place = Workplace(*common)
+        if parsed.phantom:
+            place = small_workplace(place)
+        comparison = compare_table(table, place)
+        return comparison, notes(comparison, place)
+    planes = PlaneWorkplace(*common, planes_made_small if parsed.phantom else None)
+    comparison = compare_plane_table(table, planes)
+    return comparison, plane_notes(comparison, planes)
 
 
 def _run_claim(parsed: argparse.Namespace) -> int:

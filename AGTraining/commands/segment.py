@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from AGTraining import __version__
 from AGTraining.arguments import attention_maps, expanded_path, positive_voxels
 from AGTraining.errors import InputError, code, sentence
+from AGTraining.run_document import run_document
 from AGTraining.terminal import INTERRUPTED, print_error, progress_bar, stdout_kept_for_json
 
 if TYPE_CHECKING:
@@ -95,29 +94,10 @@ def run(parsed: argparse.Namespace) -> int:
         reports.sort(key=lambda report: order[report.case])
         failed = [report for report in reports if report.error is not None]
         if parsed.json:
-            print(_document(reports, model=model, interrupted=interrupted), file=output, flush=True)
+            print(run_document("cases", reports, (model.info.name, model.path), interrupted), file=output, flush=True)
         elif len(cases) > 1:
             _print_summary(reports, len(cases))
     return INTERRUPTED if interrupted else int(bool(failed))
-
-
-def _document(
-    reports: Sequence[CaseReport],
-    model: Bundle | None = None,
-    interrupted: bool = False,
-    error: Exception | None = None,
-) -> str:
-    """The JSON document of a run; `error` and `code` are set when it ended before its first case."""
-    document = {
-        "version": __version__,
-        "model": {"name": model.info.name, "path": str(model.path)} if model is not None else None,
-        "cases": [report.as_json() for report in reports],
-        "failed": sum(report.error is not None for report in reports),
-        "interrupted": interrupted,
-        "error": None if error is None else sentence(error),
-        "code": None if error is None else code(error),
-    }
-    return json.dumps(document, indent=2, allow_nan=False)
 
 
 def _require_any_input(inputs: Sequence[str]) -> None:
@@ -197,4 +177,4 @@ def _print_summary(reports: Sequence[CaseReport], count: int) -> None:
 def answer_failure(parsed: argparse.Namespace, error: Exception) -> None:
     """The JSON document of a run that failed before its first case, where one is wanted."""
     if parsed.json:
-        print(_document([], error=error))
+        print(run_document("cases", [], error=error))

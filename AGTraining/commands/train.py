@@ -28,11 +28,15 @@ def add_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser], commo
 
 
 def run(parsed: argparse.Namespace) -> int:
-    """Trains, or goes on with, the configuration's run; says where its report and its model lie."""
+    """Trains, or goes on with, the configuration's run; says how good it is, and where report and model lie."""
     from AGTraining.training import distributed
     from AGTraining.training.run import train_from_config
 
     result = train_from_config(parsed.config, parsed.device, parsed.out, parsed.data, parsed.seed)
     if distributed.is_main():
+        if result.scores:
+            by_class = ", ".join(f"{name} {score:.3f}" for name, score in result.scores.items())
+            mean = sum(result.scores.values()) / len(result.scores)
+            print(f"{result.measure} of the best validation {mean:.3f} ({by_class})")
         print(f"report  {result.report}\nmodel   {result.bundle}")
     return 0

@@ -31,7 +31,7 @@ def box_plots(evaluation: Evaluation) -> Figure:
     for key, axes in zip(BOXES, panels, strict=True):
         values = [np.array([getattr(row, key) for row in evaluation.rows(o.name)]) for o in evaluation.organs]
         _boxes(axes, values, [organ.name for organ in evaluation.organs], list(map(_color, evaluation.organs)))
-        axes.set_title(METRIC[key].label, fontsize=10)
+        axes.set_title(METRIC[key].label, fontsize=10, parse_math=False)
         if key in SHARES:
             axes.set_ylim(-0.03, 1.03)
         else:
@@ -49,7 +49,7 @@ def difference_plots(comparison: Comparison, colors: dict[str, tuple[float, floa
         _boxes(axes, values, organs, [colors[organ] for organ in organs])
         axes.axhline(0, color=GRAY, linewidth=1, zorder=0)
         better = "above" if METRIC[key].better == "higher" else "below"
-        axes.set_title(f"{compared_label(key)}: {better} 0 is better", fontsize=10)
+        axes.set_title(f"{compared_label(key)}: {better} 0 is better", fontsize=10, parse_math=False)
     return figure
 
 
@@ -69,7 +69,7 @@ def bland_altman(evaluation: Evaluation) -> Figure:
     for organ, axes in zip(evaluation.organs, panels, strict=False):
         rows_of_organ = [row for row in evaluation.rows(organ.name) if row.state is not State.EMPTY]
         _agreement(axes, rows_of_organ, _color(organ))
-        axes.set_title(organ.name, fontsize=10)
+        axes.set_title(organ.name, fontsize=10, parse_math=False)
         axes.set_xlabel("mean of both volumes (ml)", fontsize=8)
     for axes in panels[::columns]:
         axes.set_ylabel("prediction − reference (ml)", fontsize=8)
@@ -130,7 +130,7 @@ def _boxes(
         )  # fmt: skip
         offsets = scatter.uniform(-0.14, 0.14, defined.size)
         axes.scatter(place + offsets, defined, s=9, color="#1c2126", alpha=0.6, linewidth=0, zorder=3)
-    axes.set_xticks(range(1, len(names) + 1), names)
+    axes.set_xticks(range(1, len(names) + 1), names, parse_math=False)
     if len(names) > LEVEL_NAMES_UP_TO:
         for text in axes.get_xticklabels():
             text.set(rotation=30, ha="right", rotation_mode="anchor")

@@ -116,8 +116,9 @@ def draw_preview(
         left=0.03, right=0.985, bottom=0.01, top=1 - 0.45 / (ROW_INCHES * rows + 0.5),
     )  # fmt: skip
     figure.suptitle(
-        _title(volume.name), color=INK, fontsize=11, x=0.03, ha="left", y=1 - 0.12 / (ROW_INCHES * rows + 0.5)
-    )
+        _title(volume.name), color=INK, fontsize=11, x=0.03, ha="left", y=1 - 0.12 / (ROW_INCHES * rows + 0.5),
+        parse_math=False,
+    )  # fmt: skip
     window = _window(volume, planes)
     for column, plane in enumerate(planes):
         gray = np.nan_to_num(plane.sample(volume, 1, AIR_HU), nan=AIR_HU, posinf=window[1], neginf=AIR_HU)
@@ -132,7 +133,7 @@ def draw_preview(
             image = axes.imshow(overlay, cmap=ATTENTION_MAP, vmin=0, vmax=1, alpha=0.55, interpolation="bilinear")
             _contours(axes, mask, organs, width=0.7)
             if column == 0:
-                axes.set_ylabel(_map_title(name), color=INK, fontsize=9)
+                axes.set_ylabel(_map_title(name), color=INK, fontsize=9, parse_math=False)
             if column == len(planes) - 1:
                 _color_bar(figure, grid, row, image)
     _legend(figure.add_subplot(grid[0, 3]), organs, reference is not None)
@@ -274,7 +275,7 @@ def _legend(axes: Axes, organs: Sequence[OrganStatistics], with_reference: bool)
     ]
     if with_reference:
         handles.append(Patch(color=REFERENCE, label="reference"))
-    axes.legend(
+    legend = axes.legend(
         handles=handles,
         loc="upper left",
         bbox_to_anchor=(0, 0.99),
@@ -285,6 +286,8 @@ def _legend(axes: Axes, organs: Sequence[OrganStatistics], with_reference: bool)
         labelspacing=0.9,
         borderaxespad=0,
     )
+    for text in legend.get_texts():
+        text.set_parse_math(False)
 
 
 def _color_bar(figure: Figure, grid: GridSpec, row: int, image: object) -> None:

@@ -7,10 +7,12 @@ import math
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Protocol
 
 from AGTraining.bundle import NETWORKS
 from AGTraining.evaluation.results import write_csv, write_json
 from AGTraining.evaluation.scores import METRIC, Summary
+from AGTraining.experiments.plane_tables import PlaneTable
 from AGTraining.experiments.runs import EXPERIMENTS
 from AGTraining.experiments.tables import ROWS, UNKNOWN, Figure, Row, Table
 from AGTraining.experiments.workplace import RowResult, Workplace
@@ -51,13 +53,36 @@ class Line:
         ]
 
 
+class Done(Protocol):
+    """What a row's runs gave, as far as all kinds of rows have it in common."""
+
+    @property
+    def name(self) -> str:
+        """Of the row's configuration."""
+
+    @property
+    def title(self) -> str:
+        """Of the row, as printed."""
+
+    @property
+    def done(self) -> int:
+        """Runs that are done."""
+
+    @property
+    def wanted(self) -> int:
+        """Runs that there should be."""
+
+
 @dataclass(frozen=True)
 class TableComparison:
-    """A table's lines. results: of its rows, in order; size: of the image (K, J, I) that `seconds` are of, by row."""
+    """A table's lines.
 
-    table: Table
+    results: of its rows, in order; size: of the image, (K, J, I) or (rows, columns), that `seconds` are of, by row.
+    """
+
+    table: Table | PlaneTable
     lines: tuple[Line, ...]
-    results: tuple[RowResult, ...]
+    results: tuple[Done, ...]
     size: tuple[int, ...]
     seconds: dict[str, float]
 
@@ -119,7 +144,7 @@ def write_rows(comparison: TableComparison, runs: Path) -> tuple[Path, Path]:
     document = {
         "table": name,
         "title": comparison.table.title,
-        "runs": {result.row.name: {"done": result.done, "wanted": result.wanted} for result in comparison.results},
+        "runs": {result.name: {"done": result.done, "wanted": result.wanted} for result in comparison.results},
         "lines": [line.__dict__ for line in comparison.lines],
         "size": list(comparison.size),
         "inference_seconds": comparison.seconds,
@@ -138,7 +163,7 @@ def notes(comparison: TableComparison, place: Workplace) -> list[str]:
         texts.append(
             "Ours are of phantoms, tiny networks and a few steps: they show that all runs, not how good it is."
         )
-    unfinished = [result.row.title for result in comparison.results if 0 < result.done < result.wanted]
+    unfinished = [result.title for result in comparison.results if 0 < result.done < result.wanted]
     if unfinished:
         texts.append(f"Not all runs are done of: {', '.join(unfinished)}.")
     if any(line.reported and math.isnan(line.paper) for line in comparison.lines):

@@ -10,21 +10,26 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from AGTraining import bundle
 from AGTraining.data.dataset import DatasetDescription
 from AGTraining.data.fingerprint import content_hash
 from AGTraining.data.prepare import prepared_folder
 from AGTraining.data.sources import phantom_dataset, read_source
-from AGTraining.errors import ConfigurationError, InputError
+from AGTraining.errors import AGTrainingError, ConfigurationError, InputError
 from AGTraining.evaluation.evaluate import evaluate
 from AGTraining.evaluation.predictions import ModelPredictions
 from AGTraining.evaluation.results import JSON_FILE, Evaluation, read_evaluation, write_evaluation, write_json
 from AGTraining.evaluation.scores import OrganScores, State
 from AGTraining.inference.result import SegmentOptions
+from AGTraining.training.checkpoint import read_checkpoint
 from AGTraining.training.config import SourceSettings, TrainingConfig, read_config
-from AGTraining.training.provenance import contents_key
+from AGTraining.training.provenance import contents_key, fixed_settings
 from AGTraining.training.run import train
+from AGTraining.training.run_config import RunConfig
+from AGTraining.training.task import make_task
+from AGTraining.training.trainer import LAST
 
 Say = Callable[[str], None]
 
@@ -32,30 +37,53 @@ EXPERIMENTS = Path(__file__).resolve().parent
 EVALUATION = "evaluation"
 # In its folder: hashes of the model and the data that the evaluation is of.
 TESTED = "tested.json"
-# Settings that say where something lies; what it is follows from the run's name.
-PLACES = {"output", "prepared", "training", "validation", "initial_weights"}
+# Settings that say where something lies; what it is follows from the run's name, and from its content where it is here.
+PLACES: dict[str, Any] = {
+    "output": True, "prepared": True, "training": True, "validation": True, "initial_weights": True,
+    "teacher": {"bundle"},
+}  # fmt: skip
+PHANTOMS: dict[str, Any] = {part: {"__all__": {"phantoms"}} for part in ("training", "validation")}
 
 
-def model_path(config: TrainingConfig) -> Path:
+def model_path(config: RunConfig) -> Path:
     """Where the run of this configuration leaves its model."""
     return config.output / f"{config.name}.safetensors"
 
 
-def is_trained(config: TrainingConfig) -> bool:
+def is_trained(config: RunConfig) -> bool:
     """Whether the run's folder holds the model of this configuration. False for a run that is under way.
 
-    Where files lie does not count: runs may be collected on another machine.
+    Where files lie does not count: runs may be collected on another machine. What is in the data's files counts where
+    they are at hand.
     """
     if not model_path(config).is_file():
         return False
     try:
-        kept = read_config(config.output / "config.yaml")
+        kept = read_config(config.output / "config.yaml", any_task=True)
     except ConfigurationError:
         return False
-    return kept.model_dump(exclude=PLACES) == config.model_dump(exclude=PLACES)
+    if kept.model_dump(exclude=PLACES) != config.model_dump(exclude=PLACES):
+        return False
+    phantoms = [item.model_dump(include=PHANTOMS) for item in (kept, config)]
+    return phantoms[0] == phantoms[1] and _is_of_these_data(config)
 
 
-def trained_model(config: TrainingConfig, device: str, collect: bool, say: Say) -> Path | None:
+def _is_of_these_data(config: RunConfig) -> bool:
+    """Whether the run's data are those that the configuration names; true where either are not here to be compared.
+
+    Phantoms follow from their settings.
+    """
+    if any(source["phantoms"] for part in config.model_dump(include=PHANTOMS).values() for source in part):
+        return True
+    try:
+        fixed = read_checkpoint(config.output / LAST)["fixed"]
+        contents = fixed_settings(config, make_task(config, torch.device("cpu")).contents())
+    except (AGTrainingError, OSError):
+        return True
+    return all(fixed.get(name, value) == value for name, value in contents.items())
+
+
+def trained_model(config: RunConfig, device: str, collect: bool, say: Say) -> Path | None:
     """The model of the configuration's run, which is trained (or gone on with) where it is not there yet.
 
     collect: train nothing; None for a run that is not done. Raises what `train` raises.
@@ -80,7 +108,7 @@ def scored(config: TrainingConfig, model: Path, device: str, say: Say) -> Evalua
     if source.phantoms is not None:
         dataset = phantom_dataset(source.phantoms, config.output.parent / "phantoms")
         source = source.model_copy(update={"dataset": dataset, "phantoms": None})
-    kept = _read(folder / TESTED)
+    kept = read_tested(folder / TESTED)
     of = {"model": content_hash(model), "data": _data_key(source, config) or kept.get("data")}
     if (folder / JSON_FILE).is_file() and kept == of:
         return read_evaluation(folder / JSON_FILE)
@@ -104,8 +132,8 @@ def scored(config: TrainingConfig, model: Path, device: str, say: Say) -> Evalua
     return result
 
 
-def _read(path: Path) -> dict[str, Any]:
-    """A JSON file's content, nothing where it cannot be read."""
+def read_tested(path: Path) -> dict[str, Any]:
+    """What a kept evaluation is of, nothing where it cannot be read."""
     try:
         return dict(json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):

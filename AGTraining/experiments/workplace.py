@@ -28,6 +28,16 @@ class RowResult:
     done: int
     wanted: int
 
+    @property
+    def name(self) -> str:
+        """Of the row's configuration."""
+        return self.row.name
+
+    @property
+    def title(self) -> str:
+        """Of the row, as printed."""
+        return self.row.title
+
 
 @dataclass(frozen=True)
 class Workplace:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -38,22 +40,35 @@ def most_telling_slice(target: np.ndarray) -> int:
 
 def write_snapshots(run: Path, epoch: int, snapshots: list[Snapshot]) -> None:
     """Keeps the snapshots of an epoch in the run's folder; those of an earlier try are replaced."""
-    if not snapshots:
+    arrays = [
+        {
+            "image": item.image,
+            "target": item.target,
+            "predicted": item.predicted,
+            **{f"attention/{name}": alpha for name, alpha in item.attention.items()},
+        }
+        for item in snapshots
+    ]
+    write_epoch(run, epoch, [{"case": item.case, "k": item.k} for item in snapshots], arrays)
+
+
+def write_epoch(
+    run: Path, epoch: int, heads: Sequence[Mapping[str, Any]], arrays: Sequence[Mapping[str, np.ndarray]]
+) -> None:
+    """Keeps what was seen at an epoch: of each case a few words and its arrays, floating-point ones as fp16."""
+    if not heads:
         return
     folder = run / FOLDER
     folder.mkdir(exist_ok=True)
-    arrays: dict[str, np.ndarray] = {}
-    for number, item in enumerate(snapshots):
-        arrays |= {
-            f"{number}/image": item.image.astype(np.float16),
-            f"{number}/target": item.target,
-            f"{number}/predicted": item.predicted,
-            **{f"{number}/attention/{name}": alpha.astype(np.float16) for name, alpha in item.attention.items()},
-        }
-    heads = json.dumps([{"case": item.case, "k": item.k} for item in snapshots])
+    kept = {
+        f"{number}/{name}": array.astype(np.float16) if array.dtype.kind == "f" else array
+        for number, item in enumerate(arrays)
+        for name, array in item.items()
+    }
     temporary = folder / f".epoch{epoch}.part"
     with temporary.open("wb") as file:
-        np.savez_compressed(file, heads=np.frombuffer(heads.encode(), dtype=np.uint8), **arrays)  # type: ignore[arg-type]
+        text = np.frombuffer(json.dumps(list(heads)).encode(), dtype=np.uint8)
+        np.savez_compressed(file, heads=text, **kept)  # type: ignore[arg-type]
     os.replace(temporary, folder / f"epoch{epoch:05d}.npz")
 
 
@@ -65,23 +80,33 @@ def remove_snapshots(run: Path) -> None:
 
 def read_snapshots(run: Path) -> dict[int, list[Snapshot]]:
     """All snapshots of a run, by epoch in their order; empty where there are none."""
+    return {
+        epoch: [
+            Snapshot(
+                head["case"],
+                head["k"],
+                arrays["image"],
+                arrays["target"],
+                arrays["predicted"],
+                {name.split("/")[1]: array for name, array in arrays.items() if name.startswith("attention/")},
+            )
+            for head, arrays in items
+        ]
+        for epoch, items in read_epochs(run).items()
+    }
+
+
+def read_epochs(run: Path) -> dict[int, list[tuple[dict[str, Any], dict[str, np.ndarray]]]]:
+    """What `write_epoch` has kept, by epoch in their order, floating-point arrays as float32."""
     found = {}
     for path in sorted((run / FOLDER).glob("epoch*.npz")):
-        with np.load(path, allow_pickle=False) as arrays:
-            heads = json.loads(arrays["heads"].tobytes())
-            found[int(path.stem.removeprefix("epoch"))] = [
-                Snapshot(
-                    head["case"],
-                    head["k"],
-                    arrays[f"{number}/image"].astype(np.float32),
-                    arrays[f"{number}/target"],
-                    arrays[f"{number}/predicted"],
-                    {
-                        name.split("/")[2]: arrays[name].astype(np.float32)
-                        for name in arrays.files
-                        if name.startswith(f"{number}/attention/")
-                    },
-                )
-                for number, head in enumerate(heads)
-            ]
+        with np.load(path, allow_pickle=False) as file:
+            heads = json.loads(file["heads"].tobytes())
+            items: list[dict[str, np.ndarray]] = [{} for _ in heads]
+            for name in file.files:
+                if name != "heads":
+                    number, _, key = name.partition("/")
+                    array = file[name]
+                    items[int(number)][key] = array.astype(np.float32) if array.dtype.kind == "f" else array
+        found[int(path.stem.removeprefix("epoch"))] = list(zip(heads, items, strict=True))
     return found

@@ -13,6 +13,7 @@ from AGTraining.errors import ConfigurationError
 CONTENT = {
     "fixed", "epoch", "step", "losses", "best", "history", "network", "optimizer", "precision", "average",
 }  # fmt: skip
+SCORES = {"dsc": "scores"}
 
 
 def write_checkpoint(path: Path, state: dict[str, Any]) -> None:
@@ -47,4 +48,6 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         ) from error
     if not isinstance(state, dict) or not state.keys() >= CONTENT:
         raise ConfigurationError(f"{path}: not a checkpoint of a training run; delete it to start the run anew.")
+    # What validations found was called "dsc" when only organs were trained.
+    state["history"] = [{SCORES.get(key, key): value for key, value in record.items()} for record in state["history"]]
     return state

@@ -1,17 +1,18 @@
-"""Training configuration: YAML, validated when read."""
+"""Training configurations: YAML, validated when read. Here: segmentation."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal, overload
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from AGTraining.bundle import Millimeters, OrganClass
 from AGTraining.errors import ConfigurationError
 from AGTraining.imaging.intensity import IntensityRule
 from AGTraining.training.extends import Document, read_document
+from AGTraining.training.run_config import NetworkSettings, RunConfig, Strict, from_folder
 
 SIDES = {"left": "right", "right": "left", "lt": "rt", "rt": "lt", "l": "r", "r": "l"}
 # A word of its own (kidney_left, "Left kidney", kidney_L), or the start or end of one in camel case (LeftKidney).
@@ -21,15 +22,10 @@ SIDE = re.compile(
 )
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
-
-
-class NetworkSettings(_Strict):
-    """Network class of AGTraining.networks and its arguments."""
+class SegmentationNetwork(NetworkSettings):
+    """A network for segmentation."""
 
     name: Literal["UNet3D", "AttentionUNet"] = "AttentionUNet"
-    arguments: dict[str, Any] = Field(default_factory=dict)
 
 
 class ClassSettings(OrganClass):
@@ -38,7 +34,7 @@ class ClassSettings(OrganClass):
     labels: list[str] = Field(min_length=1)
 
 
-class PhantomSettings(_Strict):
+class PhantomSettings(Strict):
     """Phantoms that are made when the run starts: their first seed, how many, and their spacing on all axes."""
 
     first: int = Field(0, ge=0)
@@ -46,7 +42,7 @@ class PhantomSettings(_Strict):
     spacing_mm: Millimeters = 4.0
 
 
-class SourceSettings(_Strict):
+class SourceSettings(Strict):
     """A data set, and how often its cases are drawn relative to other sources.
 
     Either dataset (a dataset.json or its folder) or phantoms. split: a splits.json by which only the cases of one part
@@ -67,7 +63,7 @@ class SourceSettings(_Strict):
         return self
 
 
-class AugmentationSettings(_Strict):
+class AugmentationSettings(Strict):
     """Random changes of a training crop. Probabilities in [0, 1]; angles in degrees; sizes relative."""
 
     affine: float = Field(0.9, ge=0, le=1)
@@ -83,23 +79,11 @@ class AugmentationSettings(_Strict):
     on_gpu: bool = Field(True, description="do it on the GPU when there is one")
 
 
-class ReportSettings(_Strict):
-    """What the report shows of fixed validation cases.
-
-    attention_epochs: when the attention coefficients are kept (Oktay et al. 2018, figure 6); the last epoch always is.
-    cases: how many validation cases are shown.
-    """
-
-    attention_epochs: list[Annotated[int, Field(ge=1)]] = Field(default_factory=lambda: [3, 6, 10, 60, 150])
-    cases: int = Field(2, ge=0)
-
-
-class TrainingConfig(_Strict):
-    """Everything that a run depends on."""
+class TrainingConfig(RunConfig):
+    """Everything that a run of segmentation depends on."""
 
     name: str = "attention-unet"
     task: Literal["segmentation"] = "segmentation"
-    output: Path
     training: list[SourceSettings] = Field(min_length=1)
     validation: list[SourceSettings] = Field(default_factory=list)
     prepared: Path | None = Field(None, description="folder of prepared cases (default: beside the run's folder)")
@@ -107,58 +91,21 @@ class TrainingConfig(_Strict):
     left_out: list[str] = Field(
         default_factory=list, description="classes whose output nodes are kept, but not used or trained (AFT)"
     )
-    network: NetworkSettings = Field(default_factory=NetworkSettings)
-    initial_weights: Path | None = Field(None, description="bundle whose weights the run starts from")
-    initial_match: Literal["exact", "common"] = Field(
-        "exact", description="common: take every weight that both networks have, as an Attention U-Net of a U-Net"
-    )
-    gate_warmup_epochs: int = Field(0, ge=0, description="epochs in which gates stay as they are at first: open")
+    network: SegmentationNetwork = Field(default_factory=SegmentationNetwork)
     spacing_mm: tuple[Millimeters, Millimeters, Millimeters] = (2.0, 2.0, 2.0)
     intensity: IntensityRule = Field(default_factory=IntensityRule)
     crop: tuple[int, int, int] = Field((96, 160, 160), description="voxels along K, J, I; multiples of 16")
     augmentation: AugmentationSettings = Field(default_factory=AugmentationSettings)
-    optimizer: Literal["adam", "sgd"] = "adam"
-    learning_rate: float = Field(1e-4, gt=0)
-    momentum: float = Field(0.9, ge=0, lt=1, description="of SGD")
-    nesterov: bool = Field(True, description="of SGD")
-    weight_decay: float = Field(0.0, ge=0)
-    schedule: Literal["constant", "cosine"] = "constant"
-    warmup_steps: int = Field(0, ge=0)
-    batch_size: int = Field(2, ge=1, description="of each process")
-    gradient_averaging: int = Field(1, ge=1, description="batches averaged before each optimizer step")
     cross_entropy: float = Field(0.0, ge=0, description="its weight in the loss, that of Dice being 1")
     loss: Literal["dice", "cross_entropy", "dice_cross_entropy"] = "dice"
-    ema: float = Field(0.0, ge=0, lt=1, description="decay a step of the averaged weights that are kept; 0: none")
-    epochs: int = Field(100, ge=1)
-    steps_per_epoch: int = Field(50, ge=1)
-    validate_every: int = Field(5, ge=1, description="epochs")
-    early_stop: int = Field(0, ge=0, description="validations without a better mean DSC that end the run; 0: never")
-    checkpoint_minutes: float = Field(10.0, ge=0, description="between checkpoints within an epoch; 0: none")
-    checkpoint_steps: int = Field(0, ge=0, description="between checkpoints within an epoch; 0: none")
-    seed: int = Field(0, ge=0)
-    deterministic: bool = Field(
-        False,
-        description="algorithms that repeat their results where the device has them; bit for bit on the CPU alone",
-    )
-    mixed_precision: Literal["auto", "off", "bf16", "fp16"] = "auto"
-    channels_last: bool = True
-    compile: bool = False
-    synchronised_batch_norm: bool = Field(False, description="statistics over the batches of all processes")
-    workers: int = Field(2, ge=0, description="processes that load samples")
-    loader_memory_mib: int = Field(1024, ge=1, description="for samples that wait, all workers together")
-    report: ReportSettings = Field(default_factory=ReportSettings)
-    provenance: str = ""
-    licence: str = "Apache-2.0"
 
     @model_validator(mode="before")
     @classmethod
     def _spelled_out(cls, values: Any) -> Any:
-        """`loss` and `cross_entropy` follow from each other; YAML reads the word off as False."""
+        """`loss` and `cross_entropy` follow from each other."""
         if not isinstance(values, dict):
             return values
         values = dict(values)
-        if isinstance(values.get("mixed_precision"), bool):
-            values["mixed_precision"] = "auto" if values["mixed_precision"] else "off"
         weight = values.get("cross_entropy", 0.0)
         if "loss" not in values and isinstance(weight, int | float) and weight > 0:
             values["loss"] = "dice_cross_entropy"
@@ -220,6 +167,13 @@ class TrainingConfig(_Strict):
                     source.part = part  # type: ignore[assignment]
         return self
 
+    def place(self, base: Path, data: Path) -> None:
+        """See `RunConfig`."""
+        super().place(base, data)
+        self.prepared = from_folder(base, self.prepared)
+        for source in (*self.training, *self.validation):
+            source.dataset, source.split = from_folder(data, source.dataset), from_folder(data, source.split)
+
     @property
     def trained_classes(self) -> list[ClassSettings]:
         """The classes but those that are left out."""
@@ -240,28 +194,43 @@ def _mirrored(label: str) -> str:
     return SIDE.sub(lambda found: SIDES[found.group().lower()], label).lower()
 
 
-def read_config(path: str | Path, data: str | Path | None = None) -> TrainingConfig:
+@overload
+def read_config(path: str | Path, data: str | Path | None = None) -> TrainingConfig: ...
+
+
+@overload
+def read_config(path: str | Path, data: str | Path | None = None, *, any_task: Literal[True]) -> RunConfig: ...
+
+
+def read_config(path: str | Path, data: str | Path | None = None, *, any_task: bool = False) -> RunConfig:
     """Reads and validates a YAML configuration; relative paths in it start at its folder.
 
-    A file may say only what differs from another one that its key `extends` names (see `extends`).
+    A file may say only what differs from another one that its key `extends` names (see `extends`). Its key `task` says
+    what is trained: organs (`segmentation`) or, where any_task is on, also `planes`.
     data: the folder where relative paths of data sets and splits start instead.
     Raises ConfigurationError with all keys that are wrong, each with its line.
     """
     path = Path(path)
     document = read_document(path)
     try:
-        config = TrainingConfig.model_validate(document.values)
+        config = _kind(path, document.values.get("task", "segmentation"), any_task).model_validate(document.values)
     except ValidationError as error:
         wrong = "; ".join(_explained(item["loc"], item["msg"], document, path) for item in error.errors())
         raise ConfigurationError(f"{path}: {wrong}.") from error
     base = path.resolve().parent
-    data = base if data is None else Path(data).resolve()
-    config.output = base / config.output
-    config.initial_weights = _from(base, config.initial_weights)
-    config.prepared = _from(base, config.prepared)
-    for source in (*config.training, *config.validation):
-        source.dataset, source.split = _from(data, source.dataset), _from(data, source.split)
+    config.place(base, base if data is None else Path(data).resolve())
     return config
+
+
+def _kind(path: Path, task: object, any_task: bool) -> type[RunConfig]:
+    """The configuration class of a task; that of segmentation for an unknown one, which it refuses with the line."""
+    if task != "planes":
+        return TrainingConfig
+    if not any_task:
+        raise ConfigurationError(f"{path}: trains the detection of planes; this takes configurations of segmentation.")
+    from AGTraining.training.planes_config import PlanesConfig
+
+    return PlanesConfig
 
 
 def _explained(location: tuple[str | int, ...], message: str, document: Document, path: Path) -> str:
@@ -272,7 +241,3 @@ def _explained(location: tuple[str | int, ...], message: str, document: Document
         return f"'{key}': {message}"
     file, line = place
     return f"'{key}': {message} ({'' if file == path else f'{file.name}, '}line {line})"
-
-
-def _from(base: Path, path: Path | None) -> Path | None:
-    return None if path is None else base / path

@@ -28,7 +28,7 @@ from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
 from AGTraining.errors import ConfigurationError, DeviceError
-from AGTraining.training.batch_norm import SynchronisedBatchNorm3d, synchronise_batch_norm
+from AGTraining.training.batch_norm import SynchronisedBatchNorm, synchronise_batch_norm
 
 T = TypeVar("T")
 
@@ -209,7 +209,7 @@ def share_statistics(network: nn.Module) -> None:
         buffer
         for module in network.modules()
         if isinstance(module, nn.modules.batchnorm._BatchNorm)
-        and not isinstance(module, nn.SyncBatchNorm | SynchronisedBatchNorm3d)
+        and not isinstance(module, nn.SyncBatchNorm | SynchronisedBatchNorm)
         for buffer in module.buffers(recurse=False)
         if buffer.is_floating_point()
     ]

@@ -10,14 +10,14 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from AGTraining.training import distributed
-from AGTraining.training.config import TrainingConfig
+from AGTraining.training.run_config import RunConfig
 from AGTraining.training.task import Samples
 
 MIB = 1024**2
 MOST_BATCHES_AHEAD = 8
 
 
-def batches(samples: Dataset[Any], config: TrainingConfig, first_step: int, device: torch.device) -> Iterator[Any]:
+def batches(samples: Dataset[Any], config: RunConfig, first_step: int, device: torch.device) -> Iterator[Any]:
     """The batches that this process takes in all optimizer steps from `first_step` on.
 
     Step s takes the samples from s·n on, n being those of one step in all processes: a resumed run goes on with those

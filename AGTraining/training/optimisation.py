@@ -14,15 +14,19 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from AGTraining.errors import ConfigurationError
 from AGTraining.inference.device import has_native_bfloat16
-from AGTraining.training.config import TrainingConfig
+from AGTraining.training.run_config import RunConfig
 
 
-def build_optimizer(config: TrainingConfig, network: nn.Module) -> torch.optim.Optimizer:
-    """Adam (Oktay et al. 2018, section 3) or SGD with momentum; its learning rate is set before each step."""
+def build_optimizer(config: RunConfig, network: nn.Module) -> torch.optim.Optimizer:
+    """Adam (Oktay et al. 2018, section 3) or SGD with momentum; its learning rate is set before each step.
+
+    Parameters that need no gradient are none of its.
+    """
+    parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
     if config.optimizer == "adam":
-        return torch.optim.Adam(network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
+        return torch.optim.Adam(parameters, lr=config.learning_rate, weight_decay=config.weight_decay)
     return torch.optim.SGD(
-        network.parameters(),
+        parameters,
         lr=config.learning_rate,
         momentum=config.momentum,
         weight_decay=config.weight_decay,
@@ -30,12 +34,21 @@ def build_optimizer(config: TrainingConfig, network: nn.Module) -> torch.optim.O
     )
 
 
-def learning_rate(config: TrainingConfig, step: int) -> float:
-    """Learning rate at an optimizer step: linear warm-up, then constant or half a cosine down to 1 % of the start."""
+def learning_rate(config: RunConfig, step: int) -> float:
+    """Learning rate at an optimizer step.
+
+    Linear warm-up over steps, or a rate of its own in the first epochs; then constant, half a cosine down to 1 % of the
+    start, or × decay_factor every decay_epochs, counted from the first epoch of all.
+    """
+    epoch = step // config.steps_per_epoch
+    if epoch < config.warmup_epochs and config.warmup_learning_rate is not None:
+        return config.warmup_learning_rate
     rate = config.learning_rate * min(1.0, (step + 1) / (config.warmup_steps + 1))
     if config.schedule == "cosine":
         progress = step / max(1, config.epochs * config.steps_per_epoch)
         rate *= 0.01 + 0.99 * (1 + math.cos(math.pi * progress)) / 2
+    elif config.schedule == "step" and config.decay_epochs is not None:
+        rate *= config.decay_factor ** (epoch // config.decay_epochs)
     return rate
 
 

@@ -11,22 +11,27 @@ import torch
 from AGTraining import bundle
 from AGTraining.training import distributed
 from AGTraining.training.checkpoint import read_checkpoint
-from AGTraining.training.config import TrainingConfig, read_config
+from AGTraining.training.config import read_config
 from AGTraining.training.report import REPORT, write_report
-from AGTraining.training.task import make_task
+from AGTraining.training.run_config import RunConfig
+from AGTraining.training.task import Validation, make_task
 from AGTraining.training.trainer import Trainer, bundle_path
 
 
 @dataclass(frozen=True)
 class RunResult:
-    """Where the model and the report of a run lie, and its best validation's DSC by organ (empty without)."""
+    """Where the model and the report of a run lie, and its best validation.
+
+    scores: by class, of the measure ("DSC", "F1"); empty without a validation.
+    """
 
     bundle: Path
     report: Path
-    validation_dsc: dict[str, float]
+    measure: str
+    scores: dict[str, float]
 
 
-def train(config: TrainingConfig, device: str = "auto") -> RunResult:
+def train(config: RunConfig, device: str = "auto") -> RunResult:
     """Runs (or goes on with) a training, and makes the bundle and the report in its folder.
 
     Under `torchrun` each process calls this; the main one writes. Raises ConfigurationError, DeviceError, InputError.
@@ -39,7 +44,8 @@ def train(config: TrainingConfig, device: str = "auto") -> RunResult:
             if distributed.is_main():
                 export_bundle(config, checkpoint, result)
                 write_report(config.output, config, trainer.history)
-    return RunResult(result, config.output / REPORT, best_scores(read_checkpoint(checkpoint)["history"]))
+    scores = best_validation(read_checkpoint(checkpoint)["history"]).scores
+    return RunResult(result, config.output / REPORT, trainer.task.measure, scores)
 
 
 def train_from_config(
@@ -53,7 +59,7 @@ def train_from_config(
 
     A seed that is named here also asks for deterministic algorithms.
     """
-    config = read_config(path, data)
+    config = read_config(path, data, any_task=True)
     if out is not None:
         config.output = Path(out).resolve()
     if seed is not None:
@@ -61,13 +67,16 @@ def train_from_config(
     return train(config, device)
 
 
-def export_bundle(config: TrainingConfig, checkpoint: Path, path: Path) -> None:
+def export_bundle(config: RunConfig, checkpoint: Path, path: Path) -> None:
     """Writes a checkpoint's network (its averaged weights, where there are some) as a bundle with the provenance."""
     state = read_checkpoint(checkpoint)
-    info = make_task(config, torch.device("cpu")).describe(state["epoch"], best_scores(state["history"]))
+    info = make_task(config, torch.device("cpu")).describe(state["epoch"], best_validation(state["history"]))
     network = bundle.NETWORKS[info.network](**info.arguments)
     network.load_state_dict(trained_weights(state))
-    bundle.save(path, network, info)
+    # The variances behind the published SonoNet weights, whose input is 255 times as large, are beyond fp16.
+    numbers = [value for value in network.state_dict().values() if value.is_floating_point()]
+    half = all(bool(torch.isfinite(value.half()).all()) for value in numbers)
+    bundle.save(path, network, info, half=half)
 
 
 def trained_weights(state: dict[str, Any]) -> dict[str, Any]:
@@ -79,7 +88,7 @@ def trained_weights(state: dict[str, Any]) -> dict[str, Any]:
     return {name.removeprefix(prefix): value for name, value in state["average"].items() if name.startswith(prefix)}
 
 
-def best_scores(history: list[dict[str, Any]]) -> dict[str, float]:
-    """The last validation of a history: of a best.pt that is the best one."""
-    scores: dict[str, float] = next((record["dsc"] for record in reversed(history) if "dsc" in record), {})
-    return scores
+def best_validation(history: list[dict[str, Any]]) -> Validation:
+    """The last validation of a history: of a best.pt that is the best one. Empty without one."""
+    record: dict[str, Any] = next((record for record in reversed(history) if "scores" in record), {})
+    return Validation(record.get("scores", {}), record.get("details", {}))

@@ -9,7 +9,7 @@ from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from AGTraining.training import distributed
-from AGTraining.training.config import TrainingConfig
+from AGTraining.training.run_config import RunConfig
 
 BOARD = "tensorboard"
 
@@ -21,9 +21,13 @@ def remove_board(run: Path) -> None:
 
 
 class RunLog:
-    """TensorBoard files in the run's folder and a bar on the terminal; nothing in processes but the main one."""
+    """TensorBoard files in the run's folder and a bar on the terminal; nothing in processes but the main one.
 
-    def __init__(self, folder: Path, config: TrainingConfig, epoch: int, step: int) -> None:
+    measure: what the scores of a validation are.
+    """
+
+    def __init__(self, folder: Path, config: RunConfig, epoch: int, step: int, measure: str) -> None:
+        self._measure = measure
         self._board = None
         if distributed.is_main():
             # What a killed run has written of epochs that are repeated is hidden.
@@ -53,6 +57,6 @@ class RunLog:
         if self._board is None:
             return
         scalars = {"loss": record["loss"], "learning_rate": record["learning_rate"]}
-        scalars |= {f"DSC/{name}": value for name, value in record.get("dsc", {}).items()}
+        scalars |= {f"{self._measure}/{name}": value for name, value in record.get("scores", {}).items()}
         for name, value in scalars.items():
             self._board.add_scalar(name, value, record["epoch"])

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Collection
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,7 +14,7 @@ from torch import Tensor, nn
 from AGTraining import bundle
 from AGTraining.data.prepare import PreparedCase, prepare_sources, prepared_folder, require_apart, require_labels
 from AGTraining.data.samples import Sample, TrainingSamples
-from AGTraining.data.sources import with_phantoms
+from AGTraining.data.sources import read_source, with_phantoms
 from AGTraining.evaluation.metrics import dice
 from AGTraining.inference.predict import Prediction, predict
 from AGTraining.networks.unet import SegmentationOutput
@@ -22,7 +24,8 @@ from AGTraining.training.config import TrainingConfig
 from AGTraining.training.initialise import build_network, network_arguments
 from AGTraining.training.losses import SegmentationLoss, deep_supervision_loss
 from AGTraining.training.optimisation import Precision
-from AGTraining.training.provenance import describe_run, fixed_settings
+from AGTraining.training.provenance import data_contents, describe_run, fixed_settings
+from AGTraining.training.task import Validation
 
 # Of one size on all machines: a tile that depends on the free memory would make a resumed run differ in its scores.
 VALIDATION_TILE = (128, 192, 192)
@@ -31,16 +34,25 @@ VALIDATION_TILE = (128, 192, 192)
 class SegmentationTask:
     """Crops of CTs on the model's grid, Dice and cross-entropy, DSC of whole validation scans."""
 
+    measure = "DSC"
+    memory_format = torch.channels_last_3d
+
     def __init__(self, config: TrainingConfig, device: torch.device) -> None:
         self.config = config
         self.device = device
         self.criterion = SegmentationLoss(config.cross_entropy, dice=config.loss != "cross_entropy")
         self.validation: list[PreparedCase] = []
-        self._format = torch.channels_last_3d if config.channels_last else torch.contiguous_format
+        self._format = self.memory_format if config.channels_last else torch.contiguous_format
 
     def build_network(self) -> nn.Module:
         """See `Task`."""
         return build_network(self.config)
+
+    def precision(self, network: nn.Module) -> Precision:
+        """See `Task`."""
+        divisor = getattr(network, "divisor", None)
+        thinnest = self.config.crop[0] // divisor if divisor else None
+        return Precision(self.config.mixed_precision, self.device, thinnest)
 
     def check(self) -> dict[str, str]:
         """Makes phantoms that the configuration asks for; no patient may be in both parts, and every class must have
@@ -51,7 +63,12 @@ class SegmentationTask:
             require_apart(self.config.training, self.config.validation, prepared_folder(self.config))
         require_labels(self.config.training, self.config.trained_classes)
         with distributed.main_first():
-            return fixed_settings(self.config, prepared_folder(self.config))
+            return fixed_settings(self.config, self.contents())
+
+    def contents(self) -> dict[str, Any]:
+        """See `Task`."""
+        self._make_phantoms()
+        return data_contents(self.config, prepared_folder(self.config))
 
     def _make_phantoms(self) -> None:
         with distributed.main_first():
@@ -72,6 +89,12 @@ class SegmentationTask:
         """Whether there are validation cases."""
         return bool(self.config.validation)
 
+    def begin_epoch(self, network: nn.Module, epoch: int) -> Collection[nn.Parameter]:
+        """Gates rest in the epochs of their warm-up."""
+        network.train()
+        gates: list[nn.Parameter] = network.attention_parameters()  # type: ignore[operator]
+        return gates if epoch < self.config.gate_warmup_epochs else []
+
     def loss(self, model: nn.Module, batch: Sample, precision: Precision) -> Tensor:
         """The configuration's loss; with deep supervision `separate`, its mean over the decoder's levels."""
         images, targets, labelled, numbers = batch
@@ -86,7 +109,7 @@ class SegmentationTask:
             output: SegmentationOutput = model(images, levels=True)
         return deep_supervision_loss(self.criterion, output.levels, targets, labelled)
 
-    def validate(self, network: nn.Module) -> dict[str, float]:
+    def validate(self, network: nn.Module) -> Validation:
         """DSC of each class on the model's grid, mean over the cases where it is completely labelled."""
         mine = range(distributed.rank(), len(self.validation), distributed.world_size())
         results = distributed.merged({number: self._dice(network, self.validation[number]) for number in mine})
@@ -94,7 +117,8 @@ class SegmentationTask:
         for result in results.values():
             for name, value in result.items():
                 scores[name].append(value)
-        return {item.name: float(np.mean(scores[item.name])) for item in self.config.classes if item.name in scores}
+        named = [item.name for item in self.config.classes if item.name in scores]
+        return Validation({name: float(np.mean(scores[name])) for name in named})
 
     def _dice(self, network: nn.Module, case: PreparedCase) -> dict[str, float]:
         """DSC of a case's classes that are labelled and present."""
@@ -123,10 +147,17 @@ class SegmentationTask:
             snapshots.append(Snapshot(case.name, k, image, case.target[k], _labels(prediction)[k], attention))
         write_snapshots(folder, epoch, snapshots)
 
-    def describe(self, epochs: int, scores: dict[str, float]) -> bundle.BundleInfo:
+    def describe(self, epochs: int, validation: Validation) -> bundle.BundleInfo:
         """The bundle's description with the run's provenance and the validation's DSC."""
         self._make_phantoms()
-        return self._info(describe_run(self.config, epochs), {"validation_dsc": scores})
+        return self._info(describe_run(self.config, epochs, self._data()), {"validation_dsc": validation.scores})
+
+    def _data(self) -> list[dict[str, object]]:
+        datasets = [read_source(source) for source in self.config.training]
+        return [
+            {"name": dataset.name, "licence": dataset.licence, "cases": [case.name for case in dataset.cases]}
+            for dataset in datasets
+        ]
 
     def _info(self, provenance: dict[str, object], metrics: dict[str, object]) -> bundle.BundleInfo:
         config = self.config

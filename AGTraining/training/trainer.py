@@ -7,7 +7,7 @@ import logging
 import math
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, cast
@@ -22,10 +22,10 @@ from AGTraining.inference.device import choose_device
 from AGTraining.training import distributed
 from AGTraining.training.attention_history import remove_snapshots
 from AGTraining.training.checkpoint import read_checkpoint, remove_leftovers, write_checkpoint
-from AGTraining.training.config import TrainingConfig
 from AGTraining.training.loading import batches
-from AGTraining.training.optimisation import Precision, average_of, build_optimizer, learning_rate, repeatable
+from AGTraining.training.optimisation import average_of, build_optimizer, learning_rate, repeatable
 from AGTraining.training.report import REPORT, write_report
+from AGTraining.training.run_config import RunConfig
 from AGTraining.training.run_log import RunLog, remove_board
 from AGTraining.training.task import make_task
 
@@ -45,18 +45,16 @@ class Trainer:
     `last.pt` the others of these files are an earlier run's, and are removed.
     """
 
-    def __init__(self, config: TrainingConfig, device: str = "auto") -> None:
+    def __init__(self, config: RunConfig, device: str = "auto") -> None:
         self.config = config
         self.device = choose_device(device)
         self.task = make_task(config, self.device)
         torch.manual_seed(config.seed)
         network = distributed.synchronised(self.task.build_network(), config.synchronised_batch_norm, self.device)
-        memory = torch.channels_last_3d if config.channels_last else torch.contiguous_format
+        memory = self.task.memory_format if config.channels_last else torch.contiguous_format
         self.network: nn.Module = network.to(self.device, memory_format=memory)  # type: ignore[call-overload]
         self.optimizer = build_optimizer(config, self.network)
-        divisor = getattr(self.network, "divisor", None)
-        thinnest = config.crop[0] // divisor if divisor else None
-        self.precision = Precision(config.mixed_precision, self.device, thinnest)
+        self.precision = self.task.precision(self.network)
         self.average = average_of(self.network, config.ema)
         self.epoch = 0  # epochs that are done
         self.step = 0  # optimizer steps of the next epoch that are done
@@ -64,6 +62,7 @@ class Trainer:
         self.best = -1.0
         self.history: list[dict[str, Any]] = []
         self._fixed: dict[str, str] = {}
+        self._resting: Collection[nn.Parameter] = ()  # that this epoch leaves as they are
         self._saved = self._reported = time.monotonic()
 
     @property
@@ -92,7 +91,7 @@ class Trainer:
         self._model = cast(nn.Module, torch.compile(self._parallel)) if config.compile else self._parallel
         first_step = self.epoch * config.steps_per_epoch + self.step
         loader = batches(self.task.samples, config, first_step, self.device)
-        with repeatable(config.deterministic), RunLog(self.folder, config, self.epoch, self.step) as log:
+        with repeatable(config.deterministic), self._log() as log:
             while self._has_work:
                 self._train_epoch(loader, log)
                 self._finish_epoch(log)
@@ -104,8 +103,11 @@ class Trainer:
         """Whether there are epochs left, and training has not stalled."""
         return self.epoch < self.config.epochs and not has_stalled(self.history, self.config.early_stop)
 
+    def _log(self) -> RunLog:
+        return RunLog(self.folder, self.config, self.epoch, self.step, self.task.measure)
+
     def _train_epoch(self, loader: Iterator[Any], log: RunLog) -> None:
-        self.network.train()
+        self._resting = self.task.begin_epoch(self.network, self.epoch)
         while self.step < self.config.steps_per_epoch:
             loss = self._train_step(loader)
             self.losses.append(loss)
@@ -133,9 +135,8 @@ class Trainer:
         mean = distributed.mean(float(total))
         if not math.isfinite(mean):
             raise self._diverged("loss is")
-        if self.epoch < config.gate_warmup_epochs:
-            for parameter in self.network.attention_parameters():  # type: ignore[operator]
-                parameter.grad = None
+        for parameter in self._resting:
+            parameter.grad = None
         self.precision.step(self.optimizer)
         distributed.share_statistics(self.network)
         if self.average is not None:
@@ -153,7 +154,8 @@ class Trainer:
         last = self.epoch == config.epochs
         improved = False
         if self.task.validated and (last or self.epoch % config.validate_every == 0):
-            record["dsc"] = self.task.validate(self.trained)
+            found = self.task.validate(self.trained)
+            record |= {"scores": found.scores} | ({"details": found.details} if found.details else {})
             score = mean_score(record)
             improved, self.best = score > self.best, max(score, self.best)
         self.history.append(record)
@@ -253,17 +255,17 @@ class Trainer:
         os.replace(temporary, self.folder / name)
 
 
-def bundle_path(config: TrainingConfig) -> Path:
+def bundle_path(config: RunConfig) -> Path:
     """Where a run leaves its model."""
     return config.output / f"{config.name}.safetensors"
 
 
 def mean_score(record: dict[str, Any]) -> float:
-    """The mean over a validation's organs; 0 where there was none to score."""
-    return float(np.mean(list(record["dsc"].values()))) if record["dsc"] else 0.0
+    """The mean over a validation's classes; 0 where there was none to score."""
+    return float(np.mean(list(record["scores"].values()))) if record["scores"] else 0.0
 
 
 def has_stalled(history: list[dict[str, Any]], patience: int) -> bool:
     """Whether the last `patience` validations were no better than the best before them; never with a patience of 0."""
-    scores = [mean_score(record) for record in history if "dsc" in record]
+    scores = [mean_score(record) for record in history if "scores" in record]
     return bool(patience and scores) and len(scores) - 1 - int(np.argmax(scores)) >= patience

@@ -10,6 +10,8 @@ from AGTraining.bundle_file import TASKS, complete_class
 from AGTraining.errors import BundleError, ConfigurationError
 from AGTraining.labels import OutputLabel, output_labels
 
+from .ModelConversion import CONVERSIONS
+
 _ATTENTION_NETWORKS = ("AttentionUNet", "AGSononet")
 # As in `catalogue.schema.json`.
 _ID = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
@@ -25,7 +27,8 @@ class Model:
 
     source: `bundled` came with the extension, `download` is fetched on demand, `user` is a file that the user added.
     path: the file, None as long as it is not on this computer. url, sha256, sizeBytes: of a download.
-    performance: what was measured and on what data, as text. labels: the values of its label maps.
+    performance: what was measured and on what data, as text. labels: the values of its label maps; none for planes.
+    conversion: which of `CONVERSIONS` makes the model file of the download; None where it is one.
     """
 
     id: str
@@ -43,6 +46,7 @@ class Model:
     hasAttention: bool
     description: str
     fileName: str
+    conversion: str | None = None
 
 
 def modelFromDocument(path: Path, document: Mapping[str, Any]) -> Model:
@@ -60,7 +64,7 @@ def modelFromDocument(path: Path, document: Mapping[str, Any]) -> Model:
         licence=document["licence"],
         trainingData=training if isinstance(training, str) and training else "not stated in the model file",
         performance="; ".join(_measurements(document["metrics"])) or "not stated in the model file",
-        labels=output_labels(document["classes"]),
+        labels=_labels(document["task"], document["classes"]),
         hasAttention=document["network"] in _ATTENTION_NETWORKS,
         description=f"Added from {path}.",
         fileName=path.name,
@@ -83,14 +87,17 @@ def modelFromEntry(entry: Any, path: Path | None, document: Mapping[str, Any] | 
         classes, hasAttention = entry.get("classes", []), entry.get("hasAttention") is True
         if len(sha256) != 64 or not set(sha256) <= set("0123456789abcdef"):
             read.fail("sha256", "64 hexadecimal digits")
+    task = read.choice("task", TASKS)
+    if document is not None and document["task"] != task:
+        read.fail("task", f"'{document['task']}', as its file says")
     try:
-        labels = output_labels([complete_class(organ) for organ in classes])
+        labels = _labels(task, classes)
     except (TypeError, ValueError):
         read.fail("classes", "a list of organs with name, type_code, type_meaning and color")
     return Model(
         id=read.matching("id", _ID, "lower-case letters and digits, in groups with a hyphen between"),
         title=read.text("title"),
-        task=read.choice("task", TASKS),
+        task=task,
         source=entry["source"],
         path=path,
         url=url,
@@ -103,6 +110,7 @@ def modelFromEntry(entry: Any, path: Path | None, document: Mapping[str, Any] | 
         hasAttention=hasAttention,
         description=read.text("description"),
         fileName=fileNameOfEntry(entry),
+        conversion=read.choice("convert", tuple(CONVERSIONS)) if "convert" in entry else None,
     )
 
 
@@ -115,6 +123,11 @@ def fileNameOfEntry(entry: Any) -> str:
     if name.split(".")[0].lower() in _WINDOWS_DEVICES:
         read.fail("file", f"{expected}, and no name of a device in Windows")
     return name
+
+
+def _labels(task: str, classes: Any) -> tuple[OutputLabel, ...]:
+    """The values of a label map; the classes of planes have none. Raises TypeError or ValueError for wrong classes."""
+    return () if task == "planes" else output_labels([complete_class(organ) for organ in classes])
 
 
 def _size(path: Path) -> int:

@@ -21,6 +21,7 @@ from AGTraining.errors import AGTrainingError, BundleError, ConfigurationError
 from .ExtensionResources import resourcePath
 from .MemorySettings import MemorySettings
 from .Model import Model, fileNameOfEntry, modelFromDocument, modelFromEntry
+from .ModelConversion import CONVERSIONS
 
 Download = Callable[[str, Path, str], bool]
 
@@ -109,6 +110,8 @@ class ModelCatalogue:
         """Whether the model's file is on this computer, complete; its contents are checked when it is used."""
         path = self.placeOf(model)
         try:
+            if model.conversion is not None:
+                return CONVERSIONS[model.conversion].isMadeOf(path, model.sha256)
             return path.is_file() and (model.source != "download" or path.stat().st_size == model.sizeBytes)
         except OSError:
             return False
@@ -117,8 +120,14 @@ class ModelCatalogue:
         """Where the model's file is, or where it will be looked for: the place to put it by hand."""
         return self.cacheFolder / model.fileName if model.path is None else model.path
 
+    def placeOfDownload(self, model: Model) -> Path:
+        """Where a download that was made by hand is looked for: the model's file, or what it is made of."""
+        if model.conversion is None:
+            return self.placeOf(model)
+        return self.placeOf(model).with_suffix(CONVERSIONS[model.conversion].suffix)
+
     def install(self, model: Model) -> Path:
-        """The model's file, downloaded when it is not here yet; its SHA-256 is checked either way.
+        """The model's file, downloaded when it is not here yet; the download's SHA-256 is checked either way.
 
         Raises BundleError when it cannot be had; a failed download leaves nothing behind.
         """
@@ -129,13 +138,16 @@ class ModelCatalogue:
             return path
         part = path.with_name(f".{path.name}.{os.getpid()}.part")
         try:
-            if path.is_file() and _sha256(path) == model.sha256:
+            if self._isRight(model, path):
                 return path
             path.parent.mkdir(parents=True, exist_ok=True)
             self._checkFreeSpace(model, path.parent)
-            self._fetch(model, part)
-            read_document(part)
-            os.replace(part, path)
+            if model.conversion is not None:
+                self._convert(model, part, path)
+            else:
+                self._fetch(model, part)
+                read_document(part)
+                os.replace(part, path)
         except OSError as error:
             raise BundleError(
                 f"The model '{model.title}' cannot be saved in {path.parent} ({error.strerror or error}); "
@@ -177,7 +189,8 @@ class ModelCatalogue:
 
         Raises BundleError when a file cannot be deleted; the others are gone then.
         """
-        names = {model.fileName for model in self.models() if model.source == "download"}
+        downloads = [model for model in self.models() if model.source == "download"]
+        names = {path.name for model in downloads for path in (self.placeOf(model), self.placeOfDownload(model))}
         parts = [path for name in names for path in self.cacheFolder.glob(f".{name}.*.part")]
         return self._delete([*(self.cacheFolder / name for name in sorted(names)), *parts])
 
@@ -210,13 +223,30 @@ class ModelCatalogue:
         model = modelFromEntry(entry, None, None)
         return modelFromEntry(entry, self.placeOf(model), None) if self.isInstalled(model) else model
 
+    def _isRight(self, model: Model, path: Path) -> bool:
+        """Whether the file is the one that the catalogue means."""
+        if model.conversion is not None:
+            return CONVERSIONS[model.conversion].isMadeOf(path, model.sha256)
+        return path.is_file() and _sha256(path) == model.sha256
+
     def _checkFreeSpace(self, model: Model, folder: Path) -> None:
         free = shutil.disk_usage(folder).free
-        if free < model.sizeBytes:
+        # What is converted lies there twice for a moment.
+        needed = model.sizeBytes * (1 if model.conversion is None else 2)
+        if free < needed:
             raise BundleError(
-                f"The model '{model.title}' needs {model.sizeBytes / 1e6:.0f} MB, but the disk of {folder} has "
+                f"The model '{model.title}' needs {needed / 1e6:.0f} MB, but the disk of {folder} has "
                 f"{free / 1e6:.0f} MB left; make room or choose another folder for models."
             )
+
+    def _convert(self, model: Model, part: Path, path: Path) -> None:
+        """Makes the model's file of a download by hand, which is deleted then, or of one into `part`."""
+        source = self.placeOfDownload(model)
+        if not (source.is_file() and _sha256(source) == model.sha256):
+            self._fetch(model, part)
+            source = part
+        CONVERSIONS[model.conversion].convert(source, path)
+        _removeQuietly(source)
 
     def _fetch(self, model: Model, part: Path) -> None:
         """Downloads into `part`; raises BundleError unless the right file is there afterwards."""
@@ -236,9 +266,10 @@ class ModelCatalogue:
             reason = "what arrived is not this model's file: cut off, altered, or replaced by a firewall's page"
         else:
             reason = "no answer; there may be no network, or a firewall may stand between"
+        when = "" if model.conversion is None else " before that"
         raise BundleError(
             f"The model '{model.title}' could not be downloaded ({reason}); try again, or fetch {model.url} on another "
-            f"computer and save it as {self.placeOf(model)}."
+            f"computer and save it as {self.placeOfDownload(model)}{when}."
         ) from problem
 
     def _userFiles(self) -> list[str]:

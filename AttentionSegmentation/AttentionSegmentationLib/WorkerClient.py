@@ -1,11 +1,15 @@
-"""The worker process as seen by a Slicer module: one request at a time, and an end for each, whatever happens."""
+"""The worker process as seen by a Slicer module: one request at a time, or a stream of live frames, and an end for
+each request, whatever happens.
+"""
 
 import time
 import weakref
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack, suppress
+from functools import partial
 from typing import Any, Literal
 
+from .OpenRequests import OpenRequests
 from .SlicerHost import isSlicerApplication
 from .WorkerCommand import WorkerCommand, workerCommand
 from .WorkerError import WorkerError
@@ -46,7 +50,7 @@ class WorkerClient:
         self._startupSeconds = startupSeconds
         self._cancelSeconds = cancelSeconds
         self._log = WorkerLog()
-        self._request: WorkerRequest | None = None
+        self._open = OpenRequests()
         self._requests = 0
         self._session: WorkerSession | None = None
         # The current process and those that were killed but not gone yet. Ended with the client, or with Python.
@@ -57,16 +61,16 @@ class WorkerClient:
     def state(self) -> State:
         """Whether there is a process ("stopped"), it is ready ("starting"), and it has a request ("idle", "busy")."""
         session = self._session
-        if session is None or (self._request is None and not session.transport.isRunning()):
+        if session is None or (not self._open and not session.transport.isRunning()):
             return "stopped"
         if not session.isReady:
             return "starting"
-        return "idle" if self._request is None else "busy"
+        return "busy" if self._open else "idle"
 
     @property
     def isBusy(self) -> bool:
         """Whether a request has not ended yet; also while the process for it starts."""
-        return self._request is not None
+        return bool(self._open)
 
     @property
     def log(self) -> str:
@@ -91,39 +95,43 @@ class WorkerClient:
         request: the JSON document without "id". onProgress gets fraction (0 to 1) and stage. Exactly one of the other
         callbacks is called, once: onResult with the worker's "result", onError, or onCancelled. onError may be called
         before this returns.
+        Live frames ("frame") may be submitted one after another. The latest counts: an older one that the worker has
+        not begun with ends in onCancelled.
         Raises WorkerError "busy" while another request has not ended, and TypeError when the request is no JSON.
         """
         self._settle()
-        if self._request is not None:
-            raise WorkerError("Another run is not finished yet; wait for it or cancel it.", "busy")
-        self._requests += 1
-        identifier = f"{self._requests}"
+        identifier = f"{self._requests + 1}"
         # Only when it is made: one that cannot be written as JSON must not keep others out.
         made = WorkerRequest(identifier, dict(request), onProgress, onResult, onError, onCancelled)
-        self._request = made
+        if not self._open.hasRoomFor(made):
+            raise WorkerError("Another run is not finished yet; wait for it or cancel it.", "busy")
+        self._requests += 1
+        isOnlyOne, superseded = not self._open, self._open.add(made)
         session = self._session
-        if session is None or not session.transport.isRunning():
+        if session is None or (isOnlyOne and not session.transport.isRunning()):
             self._start()
         elif session.isReady:
             # It may have been idle for long, and end or be gone in this very moment.
             made.mayRestart = True
-            self._send(session, made)
+            self._send(session)
+        _tell([older.onCancelled for older in superseded])
         return identifier
 
     def cancel(self) -> None:
-        """Asks for the end of the current request; onCancelled follows within a second, or before this returns.
+        """Asks for the end of the current request, or of all live frames; onCancelled follows within a second, or
+        before this returns.
 
         A worker that does not confirm is ended. Without a request: nothing.
         """
-        request, session = self._request, self._session
-        if request is None or request.cancelAt is not None:
+        session = self._session
+        if any(request.cancelAt is not None for request in self._open):
             return
-        if session is None or not request.isSent:
-            self._finish(request)
-            request.onCancelled()
-            return
-        request.cancelAt = time.monotonic() + self._cancelSeconds
-        session.transport.write(request.cancelLine)
+        unsent = self._open.take(lambda request: session is None or not request.isSent)
+        for request in self._open:
+            assert session is not None
+            request.cancelAt = time.monotonic() + self._cancelSeconds
+            session.transport.write(request.cancelLine)
+        _tell([request.onCancelled for request in unsent])
 
     def wait(self, seconds: float | None = None) -> bool:
         """Handles events until no request is left, for at most that long; whether none is left.
@@ -131,36 +139,35 @@ class WorkerClient:
         What a callback raises comes out of here where there is no Qt; Qt prints it.
         """
         deadline = None if seconds is None else time.monotonic() + seconds
-        while self._request is not None and self._session is not None:
+        while self._open and self._session is not None:
             remaining = 1.0 if deadline is None else deadline - time.monotonic()
             if remaining <= 0:
                 break
             self._session.transport.wait(min(remaining, 1.0))
-        return self._request is None
+        return not self._open
 
     def shutdown(self, seconds: float = 2.0) -> None:
         """Ends the process: closes its input, and kills it when it is still there after so many seconds.
 
         A request that has not ended is cancelled. The client can be used again.
         """
-        request, session = self._request, self._session
-        self._request = self._session = None
+        requests, session = self._open.take(), self._session
+        self._session = None
         if session is not None:
             self._log.addLine("Ending the worker process.")
             session.transport.closeInput()
             if not session.transport.waitForEnd(seconds):
                 self._kill(session)
         self._endFormer()
-        if request is not None:
-            request.onCancelled()
+        _tell([request.onCancelled for request in requests])
 
     def _start(self) -> None:
-        """Starts a process for the request; what goes wrong is told to the request, whatever it is."""
-        request = self._request
+        """Starts a process for the only request; what goes wrong is told to the request, whatever it is."""
+        (request,) = self._open
         try:
             self._startSession()
         except BaseException as error:
-            if self._request is not request:
+            if request not in self._open:
                 # It has ended, and this comes from its own callback.
                 raise
             session = self._session
@@ -168,7 +175,7 @@ class WorkerClient:
                 with suppress(Exception):
                     self._kill(session)
                 self._forget(session)
-            self._finish(request)
+            self._open.remove(request)
             if not isinstance(error, Exception):
                 raise
             request.onError(startError(error))
@@ -190,10 +197,11 @@ class WorkerClient:
         self._log.addLine(f"Starting {command.program} {' '.join(command.arguments)}")
         transport.start(command)
 
-    @staticmethod
-    def _send(session: WorkerSession, request: WorkerRequest) -> None:
-        request.isSent = True
-        session.transport.write(request.line)
+    def _send(self, session: WorkerSession) -> None:
+        """Sends what is to be sent now."""
+        for request in self._open.toSend():
+            request.isSent = True
+            session.transport.write(request.line)
 
     def _onOutput(self, session: WorkerSession, data: bytes) -> None:
         session.add(data)
@@ -219,14 +227,13 @@ class WorkerClient:
                 self._handle(session, event)
 
     def _handle(self, session: WorkerSession, event: dict[str, Any]) -> None:
-        kind, request = event["event"], self._request
+        kind = event["event"]
         if kind == "ready":
             self._log.addLine(f"The worker is ready (version {event.get('version')}, process {event.get('pid')}).")
-            if request is not None and not request.isSent:
-                self._send(session, request)
+            self._send(session)
         elif kind == "ended":
             self._log.addLine(f"The worker ends itself ({event.get('reason')}).")
-        elif request is not None and request.concerns(event):
+        elif (request := self._open.about(event)) is not None:
             request.isAnswered = True
             self._answer(session, request, event)
 
@@ -239,18 +246,24 @@ class WorkerClient:
         if kind not in ("result", "error", "cancelled"):
             return
         code = str(event.get("code", "internal"))
+        ended = [request]
         if kind == "error":
             self._log.addLine(f"{event.get('message')} [{code}]")
             if code in _ENDS_AFTER:
                 self._dismiss(session)
-        self._finish(request)
+                # Frames that the process had as well.
+                ended += [other for other in self._open if other is not request]
+        # Room for the next request is made first. Afterwards, and only then, the ends are told.
+        self._open.take(lambda other: other in ended)
+        if session is self._session:
+            self._send(session)
         if kind == "cancelled" or request.cancelAt is not None:
-            request.onCancelled()
+            _tell([other.onCancelled for other in ended])
         elif kind == "result":
             request.onResult(event.get("result") or {})
         else:
             details = str(event.get("traceback") or self._log.since(session.logMark))
-            request.onError(WorkerError(str(event.get("message")), code, details))
+            self._tellError(ended, WorkerError(str(event.get("message")), code, details))
 
     def _onFinished(self, session: WorkerSession, exitCode: int, crashed: bool) -> None:
         self._forget(session)
@@ -260,15 +273,16 @@ class WorkerClient:
         self._log.endOfProcess()
         log = self._log.since(session.logMark)
         self._log.addLine(f"The worker process has ended (exit code {exitCode}{', crashed' if crashed else ''}).")
-        request = self._request
-        if request is None:
+        if not self._open:
             return
+        *older, request = self._open
         if request.cancelAt is not None:
-            self._finish(request)
-            request.onCancelled()
-        elif request.mayRestart and not request.isAnswered:
+            _tell([other.onCancelled for other in self._open.take()])
+        elif request.mayRestart and not any(other.isAnswered for other in self._open):
             request.isSent = request.mayRestart = False
+            self._open.take(lambda other: other in older)
             self._start()
+            _tell([other.onCancelled for other in older])
         else:
             self._fail(session.endError(exitCode, crashed, log))
 
@@ -285,29 +299,24 @@ class WorkerClient:
             return
         # A callback that failed may have left events behind.
         self._handleEvents(session)
-        now, request = time.monotonic(), self._request
+        now = time.monotonic()
         if session is not self._session:
             return
-        if request is not None and request.cancelAt is not None and now >= request.cancelAt:
+        if any(request.cancelAt is not None and now >= request.cancelAt for request in self._open):
             self._log.addLine("The worker did not confirm the cancellation in time and is ended.")
             self._kill(session)
-            self._finish(request)
-            request.onCancelled()
+            _tell([request.onCancelled for request in self._open.take()])
         elif not session.isReady and now - session.startedAt > self._startupSeconds:
             self._log.addLine("The worker did not become ready in time and is ended.")
             self._kill(session)
             self._fail(session.hangError(self._startupSeconds, self._log.since(session.logMark)))
 
-    def _finish(self, request: WorkerRequest) -> None:
-        """Makes room for the next request. Afterwards, and only then, the end of this one is told."""
-        if self._request is request:
-            self._request = None
-
     def _fail(self, error: WorkerError) -> None:
-        request = self._request
-        if request is not None:
-            self._finish(request)
-            request.onError(error)
+        self._tellError(self._open.take(), error)
+
+    @staticmethod
+    def _tellError(requests: Iterable[WorkerRequest], error: WorkerError) -> None:
+        _tell([partial(request.onError, error) for request in requests])
 
     def _dismiss(self, session: WorkerSession) -> None:
         """Lets a process end by itself; the next request starts another one."""
@@ -348,6 +357,13 @@ def _defaultTransport() -> WorkerTransport:
     from .SubprocessTransport import SubprocessTransport
 
     return SubprocessTransport()
+
+
+def _tell(callbacks: Sequence[Callable[[], None]]) -> None:
+    """Calls all of them, also when one raises; what the last of those raises comes out."""
+    with ExitStack() as stack:
+        for callback in reversed(callbacks):
+            stack.callback(callback)
 
 
 def _endAll(sessions: list[WorkerSession]) -> None:

@@ -37,6 +37,11 @@ class WorkerRequest:
         self.line = _line({**self.document, "id": self.id})
 
     @property
+    def isLive(self) -> bool:
+        """Whether it is one frame of a stream, of which the latest counts."""
+        return self.document.get("request") == "frame"
+
+    @property
     def cancelLine(self) -> bytes:
         """The request to end this one."""
         return _line({"request": "cancel", "id": f"{self.id}-cancel", "target": self.id})

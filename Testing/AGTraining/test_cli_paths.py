@@ -115,7 +115,7 @@ def test_home_folder_is_meant_in_training(tmp_path: Path, monkeypatch: pytest.Mo
 
     def remember(path: Path, device: str, out: Path, data: Path, seed: int | None) -> run_module.RunResult:
         given.extend((path, out, data))
-        return run_module.RunResult(out, out, {})
+        return run_module.RunResult(out, out, "DSC", {})
 
     monkeypatch.setattr(run_module, "train_from_config", remember)
     assert main(["train", "~/a.yaml", "--out=~/run", "--data=~/scans"]) == 0

@@ -89,6 +89,27 @@ def test_training_lists_data_settings_and_start() -> None:
     ]
 
 
+def test_frames_are_counted_and_the_teacher_is_named() -> None:
+    frames = {
+        "name": "planes",
+        "licence": "CC BY 4.0",
+        "frames": 40,
+        "labelled": 30,
+        "patients": 9,
+        "labels": {"a": 30},
+    }
+    provenance = {"teacher": {"name": "sononet", "sha256": "4f0c"}, "data": [frames], "validation_data": [frames]}
+    lines = section(model_card(information(provenance=provenance)), "Training").splitlines()
+    counted = "planes, 40 frames of 9 patients (30 of them with their labels); licence CC BY 4.0"
+    assert lines == ["- Taught by: sononet (SHA-256 4f0c)", f"- Data: {counted}", f"- Validated on: {counted}"]
+
+
+def test_patients_that_are_not_known_are_not_counted() -> None:
+    frames = {"name": "planes", "licence": "", "frames": 40, "labelled": 40, "patients": None}
+    lines = section(model_card(information(provenance={"data": [frames]})), "Training")
+    assert "- Data: planes, 40 frames of unknown patients; licence unknown" in lines
+
+
 @pytest.mark.parametrize("data", ["six scans", ["a", "b"]])
 def test_data_in_other_words_are_kept(data: Any) -> None:
     text = section(model_card(information(provenance={"data": data, "initial_weights": "ours"})), "Training")

@@ -218,7 +218,7 @@ def test_blank_lines_are_nothing(worker: WorkerProcess) -> None:
     assert worker.ask(DESCRIBE)["event"] == "result"
 
 
-@pytest.mark.parametrize("kind", ["planes", "dance"])
+@pytest.mark.parametrize("kind", ["organs", "dance"])
 def test_unknown_request_is_told(worker: WorkerProcess, kind: str) -> None:
     error = worker.ask({"request": kind, "id": "x"}, "error")
 

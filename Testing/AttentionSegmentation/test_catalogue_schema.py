@@ -75,3 +75,13 @@ def test_wrong_values_are_refused(validator, changes):
 def test_planes_need_no_classes(validator):
     entry = {key: value for key, value in DOWNLOAD.items() if key != "classes"} | {"task": "planes"}
     assert validator.is_valid({"models": [entry]})
+
+
+def test_conversion_is_one_that_the_program_knows_and_of_downloads_only(validator):
+    planes = {key: value for key, value in DOWNLOAD.items() if key != "classes"} | {"task": "planes"}
+    assert validator.is_valid({"models": [planes | {"convert": "sononet-npz"}]})
+    assert not validator.is_valid({"models": [planes | {"convert": "magic"}]})
+    fields = ("url", "sha256", "sizeBytes", "hasAttention")
+    bundled = {key: value for key, value in planes.items() if key not in fields} | {"source": "bundled"}
+    assert validator.is_valid({"models": [bundled]})
+    assert not validator.is_valid({"models": [bundled | {"convert": "sononet-npz"}]})

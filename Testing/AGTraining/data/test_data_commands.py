@@ -13,9 +13,13 @@ import yaml
 
 from AGTraining.cli import main
 from AGTraining.data.dataset import read_dataset
+from AGTraining.data.planes import store
+from AGTraining.data.planes.phantom import make_phantom_frames
 from AGTraining.imaging.files import write_volume
 from AGTraining.imaging.volume import Volume
+from AGTraining.training.trainer import Trainer
 from Testing.AGTraining.data.small import MATRIX, blocks, configuration, write_case, write_dataset, write_description
+from Testing.AGTraining.training.toy_planes import make_plane_config, plane_settings
 
 
 @pytest.fixture
@@ -138,3 +142,18 @@ def test_check_of_phantoms_names_the_configuration(tmp_path: Path, capsys: pytes
     config = write_config(tmp_path / "a.yaml", training=[{"phantoms": {"first": 0, "count": 1, "spacing_mm": 12}}])
     assert main(["check", str(config)]) == 0
     assert capsys.readouterr().out.splitlines()[-1] == f"{config}: no problem found"
+
+
+def test_prepare_keeps_frames_where_the_training_looks_for_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = make_phantom_frames(tmp_path / "frames", range(4), 1)
+    settings = plane_settings(table, tmp_path / "runs" / "first")
+    del settings["prepared"]
+    (tmp_path / "planes.yaml").write_text(yaml.safe_dump(settings), encoding="utf-8")
+    assert main(["prepare", str(tmp_path / "planes.yaml")]) == 0
+    assert capsys.readouterr().out == f"{tmp_path}/runs/prepared: 16 frames\n"
+    # Nothing is decoded a second time.
+    monkeypatch.setattr(store, "read_frame", None)
+    config = make_plane_config(table, tmp_path / "runs" / "first", prepared=None, epochs=1, steps_per_epoch=1)
+    Trainer(config, "cpu").run()

@@ -16,6 +16,7 @@ from matplotlib import image as pictures
 from AGTraining.data.dataset import DatasetDescription, read_dataset
 from AGTraining.evaluation.comparison_report import write_comparison_report
 from AGTraining.evaluation.evaluate import evaluate
+from AGTraining.evaluation.page import picture
 from AGTraining.evaluation.plots import bland_altman, box_plots, difference_plots
 from AGTraining.evaluation.predictions import FolderPredictions
 from AGTraining.evaluation.report import summary_rows, write_report
@@ -231,3 +232,12 @@ def test_difference_plots_show_second_minus_first() -> None:
     figure = difference_plots(comparison, {"a": (0.1, 0.2, 0.3)})
     assert sorted(np.asarray(figure.axes[0].collections[0].get_offsets())[:, 1]) == pytest.approx([0.1, 0.3])
     assert [axes.get_title() for axes in figure.axes] == ["DSC: above 0 is better", "HD95 (mm): below 0 is better"]
+
+
+def test_organs_with_dollars_are_drawn_as_they_are() -> None:
+    """Matplotlib takes text between dollars as a formula, and this one is none."""
+    name = "$left_{$"
+    first, second = make_evaluation({name: [0.1, 0.2]}), make_evaluation({name: [0.4, 0.3]}, predictor="b")
+    comparison = compare(first, second, ["dsc"])
+    for figure in (box_plots(first), bland_altman(first), difference_plots(comparison, {name: (0.1, 0.2, 0.3)})):
+        assert "data:image/png" in picture(figure, "a figure")

@@ -169,3 +169,12 @@ def test_nothing_is_left_in_pyplot(scan: tuple[Volume, Volume]) -> None:
     before = len(Gcf.get_all_fig_managers())
     draw_preview(*scan, [], {})
     assert len(Gcf.get_all_fig_managers()) == before
+
+
+def test_names_with_dollars_are_drawn_as_they_are(scan: tuple[Volume, Volume], tmp_path: Path) -> None:
+    """Matplotlib takes text between dollars as a formula, and this one is none."""
+    ct, labels = scan
+    attention = {"$gate_{$": ct.with_array(np.full(ct.array.shape, 0.5, dtype=np.float32))}
+    figure = draw_preview(ct.with_array(ct.array, "$scan_{$"), labels, [make_organ(2, "$organ_{$", 3600)], attention)
+    figure.savefig(tmp_path / "preview.png")
+    assert pictures.imread(tmp_path / "preview.png")[..., :3].std() > 0.05

@@ -15,9 +15,10 @@ from AGTraining.experiments.tables import TABLES
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """All tables in small."""
+    """All tables of organs in small."""
     folder = tmp_path_factory.mktemp("papers")
-    assert main(["reproduce", "--phantom", "--runs", str(folder), "--device", "cpu"]) == 0
+    for table in TABLES:
+        assert main(["reproduce", table.name, "--phantom", "--runs", str(folder), "--device", "cpu"]) == 0
     return folder
 
 

@@ -8,9 +8,10 @@ import shutil
 from pathlib import Path
 
 import pytest
+import yaml
 
 from AGTraining.errors import ConfigurationError
-from AGTraining.experiments.runs import model_path, scored
+from AGTraining.experiments.runs import is_trained, model_path, scored
 from AGTraining.training.config import TrainingConfig
 from AGTraining.training.run import export_bundle
 from AGTraining.training.trainer import Trainer
@@ -93,3 +94,29 @@ def test_classes_that_the_data_lack_are_not_tested(run: TrainingConfig) -> None:
     data.write_text(json.dumps({**document, "labels": {"0": "background", "1": "rod"}}), encoding="utf-8")
     with pytest.raises(ConfigurationError, match="has no label of ball, cube"):
         scored(run, model_path(run), "cpu", lambda line: None)
+
+
+def test_run_counts_as_done_for_the_same_settings_and_data(run: TrainingConfig) -> None:
+    assert is_trained(run)
+    assert not is_trained(run.model_copy(update={"seed": 5}))
+    data = run.training[0].dataset
+    assert data is not None
+    make_dataset(data.parent, 1, 3)
+    assert not is_trained(run)
+
+
+def test_run_whose_data_are_elsewhere_counts_as_done(run: TrainingConfig) -> None:
+    data = run.training[0].dataset
+    assert data is not None
+    shutil.rmtree(data.parent)
+    assert is_trained(run)
+
+
+def test_run_on_other_phantoms_does_not_count_as_done(run: TrainingConfig) -> None:
+    phantoms = [{"phantoms": {"first": 3, "count": 2}}]
+    settings = run.model_dump(mode="json") | {"training": phantoms}
+    (run.output / "config.yaml").write_text(yaml.safe_dump(settings), encoding="utf-8")
+    config = TrainingConfig.model_validate(settings)
+    assert is_trained(config)
+    config.training[0].phantoms.first = 4  # type: ignore[union-attr]
+    assert not is_trained(config)

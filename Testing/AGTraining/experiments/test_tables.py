@@ -10,6 +10,7 @@ import pytest
 from AGTraining.errors import ConfigurationError
 from AGTraining.evaluation.scores import METRIC
 from AGTraining.experiments.comparison import row_cost
+from AGTraining.experiments.plane_tables import PLANE_ROWS
 from AGTraining.experiments.runs import EXPERIMENTS
 from AGTraining.experiments.tables import ROWS, SPLITS, TABLES, Row
 from AGTraining.experiments.workplace import Workplace
@@ -35,7 +36,7 @@ def write_dataset(folder: Path, cases: int) -> None:
 
 def test_each_table_has_its_rows_and_each_row_a_configuration() -> None:
     assert {table.name: len(table.rows) for table in TABLES} == {"table1": 4, "table2": 3, "table3": 6, "table4": 1}
-    assert {path.stem for path in EXPERIMENTS.glob("table*.yaml")} == set(ROWS)
+    assert {path.stem for path in EXPERIMENTS.glob("table*.yaml")} == {*ROWS, *PLANE_ROWS}
 
 
 @pytest.mark.parametrize("row", ROWS.values(), ids=lambda row: row.name)

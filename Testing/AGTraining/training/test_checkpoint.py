@@ -28,6 +28,15 @@ def some_state(value: float = 1.0) -> dict[str, Any]:
     }
 
 
+def test_scores_of_a_run_of_before_are_found(tmp_path: Path) -> None:
+    state = some_state() | {"history": [{"epoch": 1, "loss": 0.25}, {"epoch": 2, "loss": 0.2, "dsc": {"liver": 0.9}}]}
+    write_checkpoint(tmp_path / "last.pt", state)
+
+    history = read_checkpoint(tmp_path / "last.pt")["history"]
+
+    assert history == [{"epoch": 1, "loss": 0.25}, {"epoch": 2, "loss": 0.2, "scores": {"liver": 0.9}}]
+
+
 class CreatesAFile:
     """Its pickle runs a shell command when it is loaded."""
 

@@ -105,7 +105,7 @@ BAD_VALUES = [
     ("learning_rate", -1e-4, "learning_rate"),
     ("learning_rate", float("inf"), "learning_rate"),
     ("learning_rate", "fast", "learning_rate"),
-    ("schedule", "step", "schedule"),
+    ("schedule", "linear", "schedule"),
     ("batch_size", 0, "batch_size"),
     ("batch_size", 1.5, "batch_size"),
     ("gradient_averaging", 0, "gradient_averaging"),

@@ -88,7 +88,7 @@ def test_output_nodes_that_are_left_out_are_kept_as_they_were(
 def test_class_that_is_left_out_is_not_scored_and_never_predicted(data: tuple[Path, Path], tmp_path: Path) -> None:
     trainer = Trainer(make_config(data, tmp_path, left_out=["cube"], epochs=1), "cpu")
     checkpoint = trainer.run()
-    assert trainer.history[-1]["dsc"].keys() == {"ball"}
+    assert trainer.history[-1]["scores"].keys() == {"ball"}
     assert isinstance(trainer.task, SegmentationTask)
     # However much the network is for it.
     with torch.no_grad():

@@ -12,7 +12,7 @@ from AGTraining import bundle
 from AGTraining.errors import ConfigurationError
 from AGTraining.training.checkpoint import read_checkpoint
 from AGTraining.training.config import TrainingConfig
-from AGTraining.training.optimisation import Precision, build_optimizer, repeatable
+from AGTraining.training.optimisation import Precision, build_optimizer, learning_rate, repeatable
 from AGTraining.training.run import export_bundle, trained_weights
 from AGTraining.training.trainer import Trainer, has_stalled
 from Testing.AGTraining.training.toy import make_config
@@ -177,7 +177,7 @@ def test_deterministic_algorithms_are_asked_for_and_the_setting_is_put_back() ->
 def test_run_has_stalled_when_so_many_validations_were_no_better(
     scores: list[float], patience: int, stalled: bool
 ) -> None:
-    history = [{"loss": 1.0}, *({"dsc": {"ball": score + 0.1, "cube": score - 0.1}} for score in scores)]
+    history = [{"loss": 1.0}, *({"scores": {"ball": score + 0.1, "cube": score - 0.1}} for score in scores)]
     assert has_stalled(history, patience) is stalled
 
 
@@ -185,9 +185,10 @@ def test_early_stop_ends_the_run_and_keeps_the_best(
     data: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from AGTraining.training.segmentation import SegmentationTask
+    from AGTraining.training.task import Validation
 
     scores = iter([0.3, 0.6, 0.5, 0.55, 0.9])
-    monkeypatch.setattr(SegmentationTask, "validate", lambda self, network: {"ball": next(scores)})
+    monkeypatch.setattr(SegmentationTask, "validate", lambda self, network: Validation({"ball": next(scores)}))
     changes = {"epochs": 9, "steps_per_epoch": 1, "validate_every": 1, "early_stop": 2}
     best = Trainer(make_config(data, tmp_path, **changes), "cpu").run()
     assert read_checkpoint(tmp_path / "last.pt")["epoch"] == 4
@@ -196,3 +197,12 @@ def test_early_stop_ends_the_run_and_keeps_the_best(
     again = Trainer(make_config(data, tmp_path, **changes), "cpu")
     again.run()
     assert again.epoch == 4
+
+
+def test_rate_steps_down_and_has_one_of_its_own_in_the_first_epochs(data: tuple[Path, Path], tmp_path: Path) -> None:
+    """Schlemper et al. 2019: 0.01 for 5 epochs, then 0.1, and a tenth of it after every 100."""
+    steps = {"schedule": "step", "decay_epochs": 100, "decay_factor": 0.1, "steps_per_epoch": 3, "epochs": 300}
+    changes = {"learning_rate": 0.1, "warmup_steps": 0, "warmup_epochs": 5, "warmup_learning_rate": 0.01}
+    config = make_config(data, tmp_path, **steps, **changes)
+    rates = [learning_rate(config, 3 * epoch + 2) for epoch in (0, 4, 5, 99, 100, 199, 200, 299)]
+    assert rates == pytest.approx([0.01, 0.01, 0.1, 0.1, 0.01, 0.01, 0.001, 0.001])

@@ -57,7 +57,7 @@ def test_report_is_one_whole_file(run: Path) -> None:
 
 
 def test_report_says_how_each_organ_fared(run: Path) -> None:
-    scores = json.loads((run / "history.json").read_text())[-1]["dsc"]
+    scores = json.loads((run / "history.json").read_text())[-1]["scores"]
     words = Page((run / "report.html").read_text(encoding="utf-8")).words
     for name, score in scores.items():
         place = words.index(name)
@@ -100,7 +100,7 @@ def test_report_of_a_run_without_validation_says_so(data: tuple[Path, Path], tmp
 
 def test_names_are_text_and_not_html(data: tuple[Path, Path], tmp_path: Path) -> None:
     config = make_config(data, tmp_path, name="<script>alert(1)</script>")
-    history = [{"epoch": 1, "loss": 0.5, "learning_rate": 0.1, "dsc": {"ball": 0.25}}]
+    history = [{"epoch": 1, "loss": 0.5, "learning_rate": 0.1, "scores": {"ball": 0.25}}]
     text = write_report(tmp_path, config, history).read_text(encoding="utf-8")
     assert "<script" not in text
     # The cube was in no validation case.
@@ -149,7 +149,7 @@ def test_dollars_in_names_are_no_formulas(data: tuple[Path, Path], tmp_path: Pat
     name = r"$\nosuch$"
     write_snapshots(tmp_path, 1, [snapshot(name)])
     classes = [CLASSES[0] | {"name": name}, CLASSES[1]]
-    history = [{"epoch": 1, "loss": 0.5, "learning_rate": 0.1, "dsc": {name: 0.25}}]
+    history = [{"epoch": 1, "loss": 0.5, "learning_rate": 0.1, "scores": {name: 0.25}}]
     config = make_config(data, tmp_path, classes=classes)
     page = Page(write_report(tmp_path, config, history).read_text(encoding="utf-8"))
     assert f"Attention: {name}, slice 3" in page.words

@@ -20,6 +20,7 @@ from AGTraining.training.initialise import build_network
 from AGTraining.training.optimisation import learning_rate
 from AGTraining.training.run import export_bundle, train_from_config
 from AGTraining.training.segmentation import SegmentationTask
+from AGTraining.training.task import Validation
 from AGTraining.training.trainer import Trainer
 from Testing.AGTraining.training.toy import CLASSES, assert_same, make_config, run_interrupted, settings
 
@@ -28,7 +29,7 @@ def validate(trainer: Trainer, *cases: PreparedCase) -> dict[str, float]:
     """The scores of the trainer's network on these cases."""
     assert isinstance(trainer.task, SegmentationTask)
     trainer.task.validation = list(cases)
-    return trainer.task.validate(trainer.network)
+    return trainer.task.validate(trainer.network).scores
 
 
 def test_a_network_learns_the_toy(data: tuple[Path, Path], tmp_path: Path) -> None:
@@ -42,7 +43,7 @@ def test_a_network_learns_the_toy(data: tuple[Path, Path], tmp_path: Path) -> No
     trainer = Trainer(make_config(data, tmp_path, **changes), "cpu")
     best = trainer.run()
     losses = [record["loss"] for record in trainer.history]
-    scores = [np.mean(list(record["dsc"].values())) for record in trainer.history if "dsc" in record]
+    scores = [np.mean(list(record["scores"].values())) for record in trainer.history if "scores" in record]
     assert losses[-1] < 0.5 * losses[0]
     assert scores[-1] > scores[0]
     assert max(scores) > 0.85
@@ -84,7 +85,7 @@ def test_kill_between_the_two_checkpoints_loses_no_best_one(
     config = make_config(data, tmp_path, epochs=3, steps_per_epoch=1, validate_every=1)
     # The second epoch is repeated, with the same score.
     scores = iter([0.3, 0.6, 0.6, 0.5])
-    monkeypatch.setattr(SegmentationTask, "validate", lambda self, network: {"ball": next(scores)})
+    monkeypatch.setattr(SegmentationTask, "validate", lambda self, network: Validation({"ball": next(scores)}))
     writes = []
 
     def killed_at_the_fourth(path: Path, state: dict[str, Any]) -> None:
@@ -359,7 +360,7 @@ def test_configuration_file_becomes_a_bundle_with_the_best_weights_and_its_prove
     assert (info.provenance["seed"], info.provenance["epochs"]) == (7, best["epoch"])
     assert info.provenance["data"][0]["name"] == "toy" and info.provenance["data"][0]["licence"] == "CC0"
     assert len(info.provenance["data"][0]["cases"]) == 2
-    assert info.metrics["validation_dsc"] == best["history"][-1]["dsc"]
+    assert info.metrics["validation_dsc"] == best["history"][-1]["scores"]
     written = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text(encoding="utf-8"))
     assert written["gradient_averaging"] == 1 and written["augmentation"]["affine"] == 0.9
 
