@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import html
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import yaml
 
 from AGTraining.evaluation import page
+from AGTraining.evaluation.results import write_text
 from AGTraining.training.config import TrainingConfig
 from AGTraining.training.planes_report import plane_sections
 from AGTraining.training.run_config import RunConfig
@@ -29,8 +29,4 @@ def write_report(folder: Path, config: RunConfig, history: list[dict[str, Any]])
         parts = plane_sections(folder, cast("PlanesConfig", config), history)
     settings = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
     parts += [page.heading("Configuration"), f"<pre>{html.escape(settings)}</pre>"]
-    path = folder / REPORT
-    temporary = folder / f".{REPORT}.part"
-    temporary.write_text(page.document(config.name, parts), encoding="utf-8")
-    os.replace(temporary, path)
-    return path
+    return write_text(page.document(config.name, parts), folder / REPORT)

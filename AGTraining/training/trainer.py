@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import math
-import os
 import time
 from collections.abc import Collection, Iterator
 from contextlib import nullcontext
@@ -18,6 +17,7 @@ import yaml
 from torch import nn
 
 from AGTraining.errors import ConfigurationError
+from AGTraining.evaluation.results import write_text
 from AGTraining.inference.device import choose_device
 from AGTraining.training import distributed
 from AGTraining.training.attention_history import remove_snapshots
@@ -248,11 +248,8 @@ class Trainer:
 
     def _write(self, name: str, text: str) -> None:
         """A text file of the run, whole at any time."""
-        if not distributed.is_main():
-            return
-        temporary = self.folder / f".{name}.part"
-        temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, self.folder / name)
+        if distributed.is_main():
+            write_text(text, self.folder / name)
 
 
 def bundle_path(config: RunConfig) -> Path:

@@ -3,7 +3,6 @@ from __future__ import annotations
 import errno
 import hashlib
 import http.client
-import http.server
 import json
 import os
 import pwd
@@ -11,7 +10,6 @@ import re
 import shutil
 import socket
 import tempfile
-import threading
 import urllib.error
 from pathlib import Path
 
@@ -22,6 +20,7 @@ from AttentionSegmentationLib.ModelCatalogue import ModelCatalogue, defaultCache
 
 from AGTraining import bundle
 from AGTraining.errors import BundleError
+from Testing.AttentionSegmentation.modelServer import downloadFromServer, served
 
 TEXTS = {"licence": "CC0", "trainingData": "none", "performance": "none", "description": "A test."}
 CLASSES = [
@@ -31,32 +30,12 @@ CLASSES = [
 
 @pytest.fixture
 def server(tmp_path, tinyBundle):
-    """A web server on this computer with the tiny model as `tiny.safetensors`; gives its address and folder.
-
-    Catalogues take https addresses only; the server has no certificate, so `downloadFromServer` asks without.
-    """
+    """A web server on this computer with the tiny model as `tiny.safetensors`; gives its address and folder."""
     folder = tmp_path / "server"
     folder.mkdir()
     shutil.copy(tinyBundle, folder / "tiny.safetensors")
-
-    class Handler(http.server.SimpleHTTPRequestHandler):
-        def __init__(self, *arguments):
-            super().__init__(*arguments, directory=str(folder))
-
-        def log_message(self, *arguments):
-            pass
-
-    httpServer = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=httpServer.serve_forever, args=(0.01,))
-    thread.start()
-    yield f"https://127.0.0.1:{httpServer.server_port}", folder
-    httpServer.shutdown()
-    httpServer.server_close()
-    thread.join()
-
-
-def downloadFromServer(url, path, sha256):
-    return downloadWithSlicer(url.replace("https:", "http:", 1), path, sha256)
+    with served(folder) as address:
+        yield address, folder
 
 
 def entry(tinyBundle, address="https://127.0.0.1:9", **changes):

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-import http.server
 import json
 import shutil
-import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
-from AttentionSegmentationLib.ModelCatalogue import ModelCatalogue, downloadWithSlicer
+from AttentionSegmentationLib.ModelCatalogue import ModelCatalogue
 
 from AGTraining import bundle
 from AGTraining.errors import BundleError
 from Testing.AGTraining.planes_model import planes_file
 from Testing.AGTraining.test_sononet_file import layers
+from Testing.AttentionSegmentation.modelServer import downloadFromServer, served
 
 TEXTS = {"licence": "Apache-2.0", "trainingData": "none", "performance": "none", "description": "A test."}
 
@@ -34,25 +33,8 @@ def server(tmp_path, weights):
     folder = tmp_path / "server"
     folder.mkdir()
     shutil.copy(weights, folder)
-
-    class Handler(http.server.SimpleHTTPRequestHandler):
-        def __init__(self, *arguments):
-            super().__init__(*arguments, directory=str(folder))
-
-        def log_message(self, *arguments):
-            pass
-
-    httpServer = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=httpServer.serve_forever, args=(0.01,))
-    thread.start()
-    yield f"https://127.0.0.1:{httpServer.server_port}", folder
-    httpServer.shutdown()
-    httpServer.server_close()
-    thread.join()
-
-
-def downloadFromServer(url, path, sha256):
-    return downloadWithSlicer(url.replace("https:", "http:", 1), path, sha256)
+    with served(folder) as address:
+        yield address, folder
 
 
 def noDownload(url, path, sha256):
